@@ -1,1 +1,30 @@
-//! x
+//! What the kernel program and userspace share: header layouts, the decision on each packet, reasons, and the layout of
+//! the maps.
+//!
+//! [`decide::decide`] is the whole way of a packet; everything else here is one step of it or one value it returns.
+//! The code is safe, allocation-free and generic over where bytes and tables come from ([`Packet`], [`Tables`]), so the
+//! program that the kernel runs and the host's tests decide by the same code.
+#![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod checksum;
+pub mod counters;
+pub mod decide;
+pub mod ecn;
+pub mod endian;
+pub mod endpoints;
+pub mod gre;
+pub mod inner;
+pub mod link;
+pub mod maps;
+pub mod outer;
+pub mod plain;
+pub mod reason;
+pub mod sequence;
+pub mod tunnel;
+
+pub use decide::{Delivery, Packet, Tables, Verdict, decide};
+pub use reason::{Action, Reason};

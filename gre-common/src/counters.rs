@@ -1,0 +1,41 @@
+//! What is counted, per tunnel and per CPU.
+
+use crate::reason::Reason;
+
+/// One CPU's counters of one tunnel; index 0 of the map holds what no tunnel matched.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets decapsulated and delivered.
+    pub packets: u64,
+    /// Their bytes, from the inner IP (or Ethernet, or MPLS) header to the end of the GRE payload.
+    pub bytes: u64,
+    /// Their bytes, from the outer IP header to the end of the outer IP packet.
+    pub outer_bytes: u64,
+    /// When the last of them came: nanoseconds of `CLOCK_MONOTONIC`, as coarse as the kernel's tick; 0 if never.
+    pub last_seen: u64,
+    /// Packets by [`Reason`].
+    pub reasons: [u64; Reason::COUNT],
+}
+
+impl Counters {
+    /// Nothing counted yet.
+    pub const ZERO: Self = Self {
+        packets: 0,
+        bytes: 0,
+        outer_bytes: 0,
+        last_seen: 0,
+        reasons: [0; Reason::COUNT],
+    };
+
+    /// Adds another CPU's counters to these.
+    pub fn add(&mut self, other: &Self) {
+        self.packets = self.packets.wrapping_add(other.packets);
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+        self.outer_bytes = self.outer_bytes.wrapping_add(other.outer_bytes);
+        self.last_seen = self.last_seen.max(other.last_seen);
+        for (mine, theirs) in self.reasons.iter_mut().zip(other.reasons) {
+            *mine = mine.wrapping_add(theirs);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A packet's whole way, in the order of the packet table.
+
+use crate::{
+    Reason, checksum,
+    endian::Be16,
+    endpoints::{Endpoints, Ipv4, Ipv6},
+    gre::Gre,
+    inner::{self, Remark},
+    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link},
+    outer::{self, Outer, Payload},
+    plain::Plain,
+    sequence::Order,
+    tunnel::{ChecksumPolicy, InnerTypes, Tunnel},
+};
+
+/// Where the bytes of a packet come from: the kernel's buffer, or a slice on the host.
+pub trait Packet {
+    /// Reads a `T` at `offset`, at any alignment. `None`: it does not lie within the first buffer.
+    fn load<T: Plain>(&self, offset: usize) -> Option<T>;
+    /// Bytes of the whole frame, all buffers together.
+    fn len(&self) -> usize;
+    /// The folded one's complement sum (RFC 1071) of `len` bytes from `offset`, in the packet's byte order. `None`: they
+    /// could not be read.
+    fn sum(&self, offset: usize, len: usize) -> Option<u16>;
+    /// Whether there are no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What the decision looks up beside the packet: the kernel's maps, or tables on the host.
+pub trait Tables {
+    /// The most specific tunnel for an IPv4 packet's endpoints.
+    fn tunnel4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel>;
+    /// The most specific tunnel for an IPv6 packet's endpoints.
+    fn tunnel6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel>;
+    /// Whether any tunnel has this local address.
+    fn is_local4(&self, address: &Ipv4) -> bool;
+    /// Whether any tunnel has this local address.
+    fn is_local6(&self, address: &Ipv6) -> bool;
+    /// Whether a packet that no tunnel matches is dropped.
+    fn drop_unknown(&self) -> bool;
+    /// Judges the sequence number of a tunnel's packet and moves the tunnel's state.
+    fn order(&self, tunnel: u32, number: u32) -> Order;
+}
+
+/// What to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Pass it and count nothing: not GRE, or GRE for somebody else (row 1).
+    NotOurs,
+    /// Do what [`Reason::action`] says, and count it.
+    Refuse {
+        /// The tunnel it belongs to, 0 if none.
+        tunnel: u32,
+        /// Why.
+        reason: Reason,
+    },
+    /// Decapsulate and deliver it (row 18).
+    Deliver(Delivery),
+}
+
+/// How to decapsulate a packet. Offsets are in the frame as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The tunnel it belongs to.
+    pub tunnel: u32,
+    /// The link header it came with.
+    pub link: Link,
+    /// EtherType that the kept link header gets; `None`: the payload is an Ethernet frame, the link header goes away too.
+    pub ether_type: Option<Be16>,
+    /// Where the payload begins.
+    pub inner: usize,
+    /// Where it ends, which is where the outer IP packet ends.
+    pub end: usize,
+    /// Bytes after that, padding to be cut off.
+    pub padding: usize,
+    /// What changes in the inner IP header.
+    pub remark: Remark,
+    /// Bytes of the outer IP packet.
+    pub outer_bytes: u32,
+    /// Whether its sequence number told of a restarted sender.
+    pub restart: bool,
+}
+
+impl Delivery {
+    /// How far the frame's start moves.
+    #[inline(always)]
+    pub const fn stripped(&self) -> usize {
+        match self.ether_type {
+            Some(_) => self.inner - self.link.len(),
+            None => self.inner,
+        }
+    }
+
+    /// Bytes of the payload.
+    #[inline(always)]
+    pub const fn inner_bytes(&self) -> usize {
+        self.end - self.inner
+    }
+}
+
+/// Decides on one packet. Rows are those of the packet table in the project's contract, in its order.
+#[inline(always)]
+pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T) -> Verdict {
+    let Some(link) = Link::parse(packet) else {
+        return Verdict::NotOurs;
+    };
+    match link.ether_type {
+        ETHER_TYPE_IPV4 => match outer::v4(packet, link) {
+            Some(outer) => decide_gre(packet, tables, link, &outer),
+            None => Verdict::NotOurs,
+        },
+        ETHER_TYPE_IPV6 => match outer::v6(packet, link) {
+            Some(outer) => decide_gre(packet, tables, link, &outer),
+            None => Verdict::NotOurs,
+        },
+        _ => Verdict::NotOurs,
+    }
+}
+
+/// An address family, as far as look-ups are concerned.
+trait Family: Copy {
+    fn tunnel<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel>;
+    fn is_local<T: Tables>(&self, tables: &T) -> bool;
+}
+
+impl Family for Ipv4 {
+    #[inline(always)]
+    fn tunnel<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel> {
+        tables.tunnel4(endpoints)
+    }
+    #[inline(always)]
+    fn is_local<T: Tables>(&self, tables: &T) -> bool {
+        tables.is_local4(self)
+    }
+}
+
+impl Family for Ipv6 {
+    #[inline(always)]
+    fn tunnel<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel> {
+        tables.tunnel6(endpoints)
+    }
+    #[inline(always)]
+    fn is_local<T: Tables>(&self, tables: &T) -> bool {
+        tables.is_local6(self)
+    }
+}
+
+/// Rows 2 to 18. A tunnel found means the destination is ours, so whether it is ours is asked only where none was found:
+/// the good path pays for one look-up.
+#[inline(always)]
+fn decide_gre<P: Packet, T: Tables, A: Family>(packet: &P, tables: &T, link: Link, outer: &Outer<A>) -> Verdict {
+    let found = match read_gre(packet, outer) {
+        Ok((at, gre)) => {
+            let endpoints = Endpoints::new(outer.destination, outer.source, gre.key);
+            match A::tunnel(tables, &endpoints) {
+                Some(tunnel) => Ok((at, gre, tunnel)),
+                None if tables.drop_unknown() => Err(Reason::UnknownDropped),
+                None => Err(Reason::UnknownPassed),
+            }
+        }
+        Err(reason) => Err(reason),
+    };
+    match found {
+        Ok((at, gre, tunnel)) => match check(packet, tables, link, &at, &gre, tunnel) {
+            Ok(delivery) => Verdict::Deliver(delivery),
+            Err(reason) => Verdict::Refuse {
+                tunnel: tunnel.id,
+                reason,
+            },
+        },
+        Err(reason) if outer.destination.is_local(tables) => Verdict::Refuse { tunnel: 0, reason },
+        Err(_) => Verdict::NotOurs,
+    }
+}
+
+/// Rows 2 to 8.
+#[inline(always)]
+fn read_gre<P: Packet, A>(packet: &P, outer: &Outer<A>) -> Result<(Payload, Gre), Reason> {
+    let at = outer.payload?;
+    Ok((at, Gre::parse(packet, &at)?))
+}
+
+/// Rows 10 to 16.
+#[inline(always)]
+fn check<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    link: Link,
+    at: &Payload,
+    gre: &Gre,
+    tunnel: Tunnel,
+) -> Result<Delivery, Reason> {
+    if !tunnel.policy.enabled() {
+        return Err(Reason::TunnelDisabled);
+    }
+    check_checksum(packet, at, gre, tunnel)?;
+    let restart = check_sequence(tables, gre, tunnel)?;
+    let kind = match InnerTypes::of(gre.protocol) {
+        Some(kind) if tunnel.policy.inner().contains(kind) => kind,
+        _ => return Err(Reason::InnerProtocol),
+    };
+    let remark = inner::inspect(packet, kind, gre.payload, at.end, at.ecn)?;
+    Ok(Delivery {
+        tunnel: tunnel.id,
+        link,
+        ether_type: (kind != InnerTypes::ETHERNET).then_some(gre.protocol),
+        inner: gre.payload,
+        end: at.end,
+        padding: at.padding,
+        remark,
+        outer_bytes: at.outer_bytes,
+        restart,
+    })
+}
+
+/// Rows 11 and 12. The checksum covers the GRE header and its payload (RFC 2784 section 2.3).
+#[inline(always)]
+fn check_checksum<P: Packet>(packet: &P, at: &Payload, gre: &Gre, tunnel: Tunnel) -> Result<(), Reason> {
+    match (tunnel.policy.checksum(), gre.has_checksum()) {
+        (ChecksumPolicy::Ignore, _) | (ChecksumPolicy::Optional | ChecksumPolicy::Forbidden, false) => Ok(()),
+        (ChecksumPolicy::Required, false) | (ChecksumPolicy::Forbidden, true) => Err(Reason::ChecksumPolicy),
+        (ChecksumPolicy::Optional | ChecksumPolicy::Required, true) => {
+            let sum = packet.sum(at.gre, at.end - at.gre).ok_or(Reason::Internal)?;
+            if checksum::is_valid(sum) {
+                Ok(())
+            } else {
+                Err(Reason::ChecksumBad)
+            }
+        }
+    }
+}
+
+/// Row 13. An absent number is no sign of a restart: it never moves the state. Gives whether the sender has restarted.
+#[inline(always)]
+fn check_sequence<T: Tables>(tables: &T, gre: &Gre, tunnel: Tunnel) -> Result<bool, Reason> {
+    if !tunnel.policy.ordered() {
+        return Ok(false);
+    }
+    match tables.order(tunnel.id, gre.sequence.ok_or(Reason::Sequence)?) {
+        Order::InOrder => Ok(false),
+        Order::Restart => Ok(true),
+        Order::Late => Err(Reason::Sequence),
+    }
+}

@@ -1,0 +1,97 @@
+//! The inner header: is it what the GRE protocol type says, does it fit, and what must change in it.
+
+use network_types::{
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
+
+use crate::{
+    Packet, Reason, checksum,
+    ecn::{self, Codepoint},
+    tunnel::InnerTypes,
+};
+
+/// The change of an inner IP header that carries the outer ECN field's news on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// Nothing changes.
+    None,
+    /// IPv4: the new TOS byte (offset 1) and header checksum (offset 10).
+    V4 {
+        /// TOS.
+        tos: u8,
+        /// Header checksum, as it lies in the packet.
+        check: [u8; 2],
+    },
+    /// IPv6: the new second byte: low half of the traffic class, high bits of the flow label.
+    V6 {
+        /// Byte at offset 1.
+        second: u8,
+    },
+}
+
+/// Bytes of an MPLS label stack entry (RFC 3032 section 2.1).
+const MPLS_ENTRY: usize = 4;
+
+/// Checks the header of type `kind` that begins at `start`, with the payload's end at `end`.
+#[inline(always)]
+pub(crate) fn inspect<P: Packet>(
+    packet: &P,
+    kind: InnerTypes,
+    start: usize,
+    end: usize,
+    outer: Codepoint,
+) -> Result<Remark, Reason> {
+    let room = end - start;
+    match kind {
+        InnerTypes::IPV4 => v4(packet, start, room, outer),
+        InnerTypes::IPV6 => v6(packet, start, room, outer),
+        InnerTypes::ETHERNET if room < EthHdr::LEN => Err(Reason::InnerMalformed),
+        InnerTypes::MPLS if room < MPLS_ENTRY => Err(Reason::InnerMalformed),
+        _ => Ok(Remark::None),
+    }
+}
+
+#[inline(always)]
+fn v4<P: Packet>(packet: &P, start: usize, room: usize, outer: Codepoint) -> Result<Remark, Reason> {
+    if room < Ipv4Hdr::LEN {
+        return Err(Reason::InnerMalformed);
+    }
+    let ip: Ipv4Hdr = packet.load(start).ok_or(Reason::Headroom)?;
+    let header_len = usize::from(ip.vihl & 0xf) * 4;
+    let total_len = usize::from(u16::from_be_bytes(ip.tot_len));
+    if ip.version() != 4 || header_len < Ipv4Hdr::LEN || total_len < header_len || total_len > room {
+        return Err(Reason::InnerMalformed);
+    }
+    let inner = Codepoint::of(ip.tos);
+    let combined = ecn::combine(outer, inner).ok_or(Reason::Ecn)?;
+    if combined == inner {
+        return Ok(Remark::None);
+    }
+    let tos = combined.put(ip.tos);
+    Ok(Remark::V4 {
+        tos,
+        check: checksum::update(ip.check, [ip.vihl, ip.tos], [ip.vihl, tos]),
+    })
+}
+
+#[inline(always)]
+fn v6<P: Packet>(packet: &P, start: usize, room: usize, outer: Codepoint) -> Result<Remark, Reason> {
+    if room < Ipv6Hdr::LEN {
+        return Err(Reason::InnerMalformed);
+    }
+    let ip: Ipv6Hdr = packet.load(start).ok_or(Reason::Headroom)?;
+    let payload_len = usize::from(u16::from_be_bytes(ip.payload_len));
+    if ip.version() != 6 || Ipv6Hdr::LEN + payload_len > room {
+        return Err(Reason::InnerMalformed);
+    }
+    let second = ip.vcf[1];
+    let inner = Codepoint::of(second >> 4);
+    let combined = ecn::combine(outer, inner).ok_or(Reason::Ecn)?;
+    if combined == inner {
+        return Ok(Remark::None);
+    }
+    Ok(Remark::V6 {
+        second: combined.put(second >> 4) << 4 | second & 0xf,
+    })
+}

@@ -1,0 +1,93 @@
+//! The link header: Ethernet with up to two VLAN tags (IEEE 802.1Q, 802.1ad).
+
+use network_types::eth::{EthHdr, EtherType};
+
+use crate::{Packet, endian::Be16};
+
+/// EtherType and GRE protocol type of IPv4.
+pub const ETHER_TYPE_IPV4: Be16 = Be16::new(0x0800);
+/// EtherType and GRE protocol type of IPv6 (RFC 7676).
+pub const ETHER_TYPE_IPV6: Be16 = Be16::new(0x86dd);
+/// GRE protocol type of transparent Ethernet bridging.
+pub const ETHER_TYPE_TEB: Be16 = Be16::new(0x6558);
+/// EtherType and GRE protocol type of MPLS, unicast (RFC 4023).
+pub const ETHER_TYPE_MPLS_UNICAST: Be16 = Be16::new(0x8847);
+/// EtherType and GRE protocol type of MPLS, multicast (RFC 4023, RFC 5332).
+pub const ETHER_TYPE_MPLS_MULTICAST: Be16 = Be16::new(0x8848);
+
+/// A VLAN tag as it follows a tag protocol identifier.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct VlanTag {
+    /// Priority, drop eligibility and VLAN identifier.
+    pub control: Be16,
+    /// EtherType of what follows.
+    pub ether_type: Be16,
+}
+
+/// How many VLAN tags a frame carries within its bytes. A tag that the NIC took out is not among them.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VlanTags {
+    /// Untagged.
+    None = 0,
+    /// 802.1Q or 802.1ad.
+    One = 1,
+    /// QinQ.
+    Two = 2,
+}
+
+/// Where the link header ends and what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// VLAN tags.
+    pub tags: VlanTags,
+    /// EtherType after the last tag.
+    pub ether_type: Be16,
+}
+
+impl Link {
+    /// Bytes of the link header: 14, 18 or 22.
+    #[inline(always)]
+    pub const fn len(&self) -> usize {
+        EthHdr::LEN + size_of::<VlanTag>() * self.tags as usize
+    }
+
+    /// Whether the header has no bytes: never.
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Reads the link header. `None`: the frame is too short to have one. More than two tags leave a tag protocol
+    /// identifier as `ether_type`.
+    #[inline(always)]
+    pub fn parse<P: Packet>(packet: &P) -> Option<Self> {
+        let ethernet: EthHdr = packet.load(0)?;
+        let outermost = Be16::from_bytes(ethernet.ether_type.to_ne_bytes());
+        if !is_tag(outermost) {
+            return Some(Self {
+                tags: VlanTags::None,
+                ether_type: outermost,
+            });
+        }
+        let first: VlanTag = packet.load(EthHdr::LEN)?;
+        if !is_tag(first.ether_type) {
+            return Some(Self {
+                tags: VlanTags::One,
+                ether_type: first.ether_type,
+            });
+        }
+        let second: VlanTag = packet.load(EthHdr::LEN + size_of::<VlanTag>())?;
+        Some(Self {
+            tags: VlanTags::Two,
+            ether_type: second.ether_type,
+        })
+    }
+}
+
+#[inline(always)]
+fn is_tag(ether_type: Be16) -> bool {
+    const DOT1Q: Be16 = Be16::from_bytes((EtherType::Ieee8021q as u16).to_ne_bytes());
+    const DOT1AD: Be16 = Be16::from_bytes((EtherType::Ieee8021ad as u16).to_ne_bytes());
+    ether_type == DOT1Q || ether_type == DOT1AD
+}

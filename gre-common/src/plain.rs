@@ -1,0 +1,55 @@
+//! Types that any bytes are a valid value of, so that they can be read straight out of a packet.
+#![expect(
+    unsafe_code,
+    reason = "the promise that a type is plain data can only be made by an unsafe impl"
+)]
+
+use network_types::{
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
+
+use crate::{
+    endian::{Be16, Be32},
+    gre::GreHdr,
+    link::VlanTag,
+    outer::ExtensionHdr,
+};
+
+/// Plain data: no padding, no invalid bit patterns, no pointers.
+///
+/// # Safety
+/// Every sequence of `size_of::<Self>()` bytes must be a valid value.
+pub unsafe trait Plain: Copy {}
+
+macro_rules! plain {
+    ($($t:ty),+ $(,)?) => {$(
+        // SAFETY: built of integers and byte arrays without padding.
+        unsafe impl Plain for $t {}
+    )+};
+}
+
+plain!(
+    u8,
+    [u8; 2],
+    [u8; 4],
+    Be16,
+    Be32,
+    EthHdr,
+    Ipv4Hdr,
+    Ipv6Hdr,
+    GreHdr,
+    VlanTag,
+    ExtensionHdr
+);
+
+/// Reads a `T` at `offset` of `bytes`, at any alignment; `None` if it does not fit.
+///
+/// The host's counterpart of the kernel program's bounds-checked read.
+#[inline]
+pub fn load<T: Plain>(bytes: &[u8], offset: usize) -> Option<T> {
+    let end = offset.checked_add(size_of::<T>())?;
+    let source = bytes.get(offset..end)?;
+    // SAFETY: `source` is `size_of::<T>()` bytes long, any bytes are a valid `T`, and the read may be unaligned.
+    Some(unsafe { source.as_ptr().cast::<T>().read_unaligned() })
+}

@@ -1,0 +1,155 @@
+//! Why a packet was not simply decapsulated: the names operators see, what happens to the packet, and what to do.
+
+/// What becomes of a packet that is not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Handed to the kernel as it came (`XDP_PASS`), or, for a note, delivered.
+    Pass,
+    /// Discarded (`XDP_DROP`).
+    Drop,
+}
+
+impl Action {
+    /// The word used in metrics: `pass` or `drop`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// Declares [`Reason`] so that each variant's name, action and doc comment stand in one place.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $action:ident;)+) => {
+        /// Why a packet had another outcome than plain decapsulation.
+        ///
+        /// The discriminant is the index of the reason's counter. Two variants share a name where the same reason can
+        /// end in either action, so that each (name, action) pair has a counter of its own.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// How many reasons, and so counters, there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The stable name, in snake case.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// What becomes of the packet.
+            #[inline(always)]
+            pub const fn action(self) -> Action {
+                match self { $(Self::$variant => Action::$action),+ }
+            }
+
+            /// What it means, likely causes, and what to do: the variant's own documentation.
+            pub const fn explanation(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc, "\n"),+)),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A fragment of an outer packet. The kernel gets it as it came and reassembles it.
+    ///
+    /// Likely cause: the path between the scrubbing centre and this host has a smaller MTU than the sender believes.
+    /// Fragments cost far more than whole packets: lower the tunnel's MTU or the TCP MSS at the sender.
+    OuterFragment = "outer_fragment", Pass;
+    /// The outer IP header is invalid: header length below 5 words, a total length shorter than the headers or longer than
+    /// the frame, or a bad header checksum.
+    ///
+    /// Likely cause: damage on the way or a hand-made packet. The kernel would discard it as well.
+    OuterMalformed = "outer_malformed", Drop;
+    /// The outer IPv6 header is followed by extension headers other than up to two of hop-by-hop and destination options.
+    ///
+    /// The kernel gets the packet as it came. Likely cause: routing headers or authentication between the tunnel's ends.
+    OuterExtension = "outer_extension", Pass;
+    /// The packet ends within the GRE header or within the fields that its flags announce.
+    ///
+    /// Likely cause: a hand-made packet or a broken sender.
+    GreTruncated = "gre_truncated", Drop;
+    /// GRE version 1, as PPTP uses it. The kernel gets the packet as it came: a PPTP server beside us may own it.
+    GreVersionPptp = "gre_version", Pass;
+    /// GRE version 2 to 7, which nobody has defined (RFC 2784 section 2.3.1).
+    GreVersionUndefined = "gre_version", Drop;
+    /// The routing bit, or bits 4 or 5 of Reserved0, are set: RFC 2784 section 2.3 says such a packet must be discarded.
+    ///
+    /// Likely cause: a sender of RFC 1701, or a hand-made packet.
+    GreReserved = "gre_reserved", Drop;
+    /// GRE to a configured local address, but no tunnel has its source, key or lack of a key. It was passed to the kernel
+    /// because `unknown = "pass"`.
+    ///
+    /// Likely causes: the scrubbing centre sends from an address that `remote` does not list, or with another key.
+    UnknownPassed = "unknown_tunnel", Pass;
+    /// GRE to a configured local address, but no tunnel has its source, key or lack of a key. It was dropped because
+    /// `unknown = "drop"`.
+    ///
+    /// Likely causes: the scrubbing centre sends from an address that `remote` does not list, or with another key.
+    UnknownDropped = "unknown_tunnel", Drop;
+    /// The tunnel it belongs to has `enabled = false`. The kernel gets the packet as it came.
+    TunnelDisabled = "tunnel_disabled", Pass;
+    /// The checksum field is absent although the tunnel has `checksum = "required"`, or present although it has
+    /// `"forbidden"`.
+    ///
+    /// Set both ends alike.
+    ChecksumPolicy = "checksum_policy", Drop;
+    /// The GRE checksum is present and wrong: the packet was damaged on the way, or its sender computes it wrongly.
+    ChecksumBad = "checksum_bad", Drop;
+    /// The tunnel has `sequence = "ordered"` and the packet's number is absent, a duplicate, or older than the next expected.
+    ///
+    /// Likely causes: reordering on the way, several paths, or a sender that does not number its packets.
+    Sequence = "sequence", Drop;
+    /// A packet with an old number that was accepted because its sender has evidently restarted: the 16th such packet in
+    /// a row, or one after a second without newer ones. The packet was delivered.
+    SequenceRestart = "sequence_restart", Pass;
+    /// The GRE protocol type is not in the tunnel's `inner` list. The kernel gets the packet as it came: a tunnel of the
+    /// kernel beside us may own it.
+    ///
+    /// Likely causes: GRE keepalives, routing protocols, or an `inner` list that lacks a type the centre sends.
+    InnerProtocol = "inner_protocol", Pass;
+    /// The inner header is invalid: a version other than the protocol type says, a header length below 5 words, lengths that
+    /// do not fit the payload, or a cut-off Ethernet or MPLS header.
+    InnerMalformed = "inner_malformed", Drop;
+    /// A router on the way marked congestion on the outer header, but the inner packet's transport cannot understand the
+    /// mark, so it must be dropped instead (RFC 6040 section 4.2).
+    Ecn = "ecn", Drop;
+    /// The packet's start could not be moved, or its headers do not lie in the first buffer. The kernel gets the packet as
+    /// it came.
+    ///
+    /// Likely cause: the driver. If it happens to all packets, use `mode = "generic"` or another driver.
+    Headroom = "headroom", Pass;
+    /// A step that cannot fail failed after the packet was already changed; it was dropped rather than sent on half-written.
+    ///
+    /// Please report it, with the driver and the kernel's version.
+    Internal = "internal", Drop;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_pair_of_name_and_action_has_one_counter() {
+        let pairs: HashSet<_> = Reason::ALL.iter().map(|r| (r.name(), r.action())).collect();
+        assert_eq!(pairs.len(), Reason::COUNT);
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(!reason.explanation().trim().is_empty());
+            assert!(
+                reason.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{}",
+                reason.name()
+            );
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A tunnel as the datapath sees it: the value of the tunnel maps.
+
+use crate::endian::Be16;
+use crate::link::{
+    ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHER_TYPE_MPLS_MULTICAST, ETHER_TYPE_MPLS_UNICAST, ETHER_TYPE_TEB,
+};
+
+/// What the datapath must know of a tunnel. It lies in the value of each of the tunnel's endpoints, and the kernel replaces
+/// a hash or trie element as a whole, so no packet meets half of a change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Index of its counters and sequence state, from 1. 0 stands for "no tunnel".
+    pub id: u32,
+    /// How its packets are checked.
+    pub policy: Policy,
+}
+
+/// How a tunnel treats the checksum field.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksumPolicy {
+    /// Verify it if it is there.
+    Optional = 0,
+    /// It must be there, and right.
+    Required = 1,
+    /// It must not be there.
+    Forbidden = 2,
+    /// It may be there and is not looked at.
+    Ignore = 3,
+}
+
+/// The inner protocols that a tunnel may carry, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InnerTypes(u32);
+
+impl InnerTypes {
+    /// None at all.
+    pub const NONE: Self = Self(0);
+    /// IPv4, GRE protocol type 0x0800.
+    pub const IPV4: Self = Self(1);
+    /// IPv6, 0x86DD.
+    pub const IPV6: Self = Self(1 << 1);
+    /// Transparent Ethernet bridging, 0x6558.
+    pub const ETHERNET: Self = Self(1 << 2);
+    /// MPLS unicast and multicast, 0x8847 and 0x8848 (RFC 4023).
+    pub const MPLS: Self = Self(1 << 3);
+
+    const MASK: u32 = 0xf;
+
+    /// These and those.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among these.
+    #[inline(always)]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The type that a GRE protocol type stands for, if this program can carry it at all.
+    #[inline(always)]
+    pub fn of(protocol: Be16) -> Option<Self> {
+        match protocol {
+            ETHER_TYPE_IPV4 => Some(Self::IPV4),
+            ETHER_TYPE_IPV6 => Some(Self::IPV6),
+            ETHER_TYPE_TEB => Some(Self::ETHERNET),
+            ETHER_TYPE_MPLS_UNICAST | ETHER_TYPE_MPLS_MULTICAST => Some(Self::MPLS),
+            _ => None,
+        }
+    }
+}
+
+/// A tunnel's checks in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner types.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy(u32);
+
+impl Policy {
+    const CHECKSUM: u32 = 0x3;
+    const ORDERED: u32 = 1 << 2;
+    const ENABLED: u32 = 1 << 3;
+    const INNER_SHIFT: u32 = 4;
+
+    /// The policy of an enabled or disabled tunnel; `ordered` drops what is late or duplicate.
+    pub const fn new(checksum: ChecksumPolicy, ordered: bool, inner: InnerTypes, enabled: bool) -> Self {
+        let ordered = if ordered { Self::ORDERED } else { 0 };
+        let enabled = if enabled { Self::ENABLED } else { 0 };
+        Self(checksum as u32 | ordered | enabled | inner.0 << Self::INNER_SHIFT)
+    }
+
+    /// The checksum policy.
+    #[inline(always)]
+    pub const fn checksum(self) -> ChecksumPolicy {
+        match self.0 & Self::CHECKSUM {
+            0 => ChecksumPolicy::Optional,
+            1 => ChecksumPolicy::Required,
+            2 => ChecksumPolicy::Forbidden,
+            _ => ChecksumPolicy::Ignore,
+        }
+    }
+
+    /// Whether sequence numbers are enforced.
+    #[inline(always)]
+    pub const fn ordered(self) -> bool {
+        self.0 & Self::ORDERED != 0
+    }
+
+    /// Whether the tunnel decapsulates at all.
+    #[inline(always)]
+    pub const fn enabled(self) -> bool {
+        self.0 & Self::ENABLED != 0
+    }
+
+    /// The inner types it may carry.
+    #[inline(always)]
+    pub const fn inner(self) -> InnerTypes {
+        InnerTypes(self.0 >> Self::INNER_SHIFT & InnerTypes::MASK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policy_gives_back_what_it_was_made_of() {
+        use ChecksumPolicy::*;
+        for checksum in [Optional, Required, Forbidden, Ignore] {
+            for ordered in [false, true] {
+                for enabled in [false, true] {
+                    for bits in 0..16 {
+                        let inner = InnerTypes(bits);
+                        let policy = Policy::new(checksum, ordered, inner, enabled);
+                        assert_eq!(policy.checksum(), checksum);
+                        assert_eq!(policy.ordered(), ordered);
+                        assert_eq!(policy.enabled(), enabled);
+                        assert_eq!(policy.inner(), inner);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Carries a [`Delivery`] out: reads what must be kept, moves the packet's start, then writes.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    programs::XdpContext,
+};
+use gre_common::{
+    Delivery, Reason,
+    endian::Be16,
+    inner::Remark,
+    link::{Link, VlanTags},
+};
+
+/// Strips the outer headers. [`Reason::Headroom`] means that not a byte has changed; any other error that the packet must
+/// go nowhere.
+#[inline(always)]
+pub(crate) fn decapsulate(ctx: &XdpContext, delivery: &Delivery) -> Result<(), Reason> {
+    let header = KeptHeader::read(ctx, delivery.link).ok_or(Reason::Headroom)?;
+    // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
+    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), delivery.stripped() as i32) } != 0 {
+        return Err(Reason::Headroom);
+    }
+    if let Some(ether_type) = delivery.ether_type {
+        header
+            .write(ctx, delivery.link, ether_type, delivery.remark)
+            .ok_or(Reason::Internal)?;
+    }
+    if delivery.padding != 0 {
+        // SAFETY: as above; nothing reads the packet after this.
+        let cut = unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), -(delivery.padding as i32)) };
+        if cut != 0 {
+            return Err(Reason::Internal);
+        }
+    }
+    Ok(())
+}
+
+/// The link header without its last EtherType, in the pieces that the verifier lets through: no byte arrays, which become
+/// calls to `memmove`.
+struct KeptHeader {
+    /// Both MAC addresses.
+    macs: (u64, u32),
+    /// The first and second VLAN tag with the identifiers before them.
+    tags: (u32, u32),
+}
+
+const MACS_REST: usize = 8;
+const FIRST_TAG: usize = 12;
+const SECOND_TAG: usize = 16;
+
+impl KeptHeader {
+    #[inline(always)]
+    fn read(ctx: &XdpContext, link: Link) -> Option<Self> {
+        let start = ctx.data();
+        if start + link.len() > ctx.data_end() {
+            return None;
+        }
+        // SAFETY: the bounds were just checked for as many tags as there are.
+        unsafe {
+            let macs = (read(start), read(start + MACS_REST));
+            let tags = match link.tags {
+                VlanTags::None => (0, 0),
+                VlanTags::One => (read(start + FIRST_TAG), 0),
+                VlanTags::Two => (read(start + FIRST_TAG), read(start + SECOND_TAG)),
+            };
+            Some(Self { macs, tags })
+        }
+    }
+
+    /// Writes the header in front of the inner packet, and the inner packet's new ECN field.
+    #[inline(always)]
+    fn write(&self, ctx: &XdpContext, link: Link, ether_type: Be16, remark: Remark) -> Option<()> {
+        const TOS: usize = 1;
+        const CHECK: usize = 10;
+
+        let start = ctx.data();
+        let inner = start + link.len();
+        if inner + CHECK + 2 > ctx.data_end() {
+            // Only MPLS can be so short, and it has no ECN field.
+            return self.write_short(ctx, link, ether_type);
+        }
+        // SAFETY: the bounds were just checked up to the inner header's checksum field.
+        unsafe {
+            self.write_at(start, link, ether_type);
+            match remark {
+                Remark::None => {}
+                Remark::V4 { tos, check } => {
+                    write(inner + TOS, tos);
+                    write(inner + CHECK, u16::from_ne_bytes(check));
+                }
+                Remark::V6 { second } => write(inner + TOS, second),
+            }
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn write_short(&self, ctx: &XdpContext, link: Link, ether_type: Be16) -> Option<()> {
+        let start = ctx.data();
+        if start + link.len() > ctx.data_end() {
+            return None;
+        }
+        // SAFETY: the bounds were just checked.
+        unsafe { self.write_at(start, link, ether_type) };
+        Some(())
+    }
+
+    /// # Safety
+    /// There must be room for the link header at `start`.
+    #[inline(always)]
+    unsafe fn write_at(&self, start: usize, link: Link, ether_type: Be16) {
+        // SAFETY: the caller promises the room.
+        unsafe {
+            write(start, self.macs.0);
+            write(start + MACS_REST, self.macs.1);
+            if link.tags != VlanTags::None {
+                write(start + FIRST_TAG, self.tags.0);
+            }
+            if link.tags == VlanTags::Two {
+                write(start + SECOND_TAG, self.tags.1);
+            }
+            write(start + link.len() - size_of::<Be16>(), ether_type);
+        }
+    }
+}
+
+/// # Safety
+/// There must be a `T` within the packet at `at`.
+#[inline(always)]
+unsafe fn read<T: Copy>(at: usize) -> T {
+    // SAFETY: the caller promises the bounds; the read may be unaligned.
+    unsafe { (at as *const T).read_unaligned() }
+}
+
+/// # Safety
+/// There must be room for a `T` within the packet at `at`.
+#[inline(always)]
+unsafe fn write<T>(at: usize, value: T) {
+    // SAFETY: the caller promises the bounds; the write may be unaligned.
+    unsafe { (at as *mut T).write_unaligned(value) }
+}

@@ -1,0 +1,61 @@
+//! Moving a tunnel's sequence state, which several CPUs may do at once.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use gre_common::sequence::{self, Order, SequenceState};
+
+use crate::tables::SEQUENCES;
+
+/// Each failed try is a packet that another CPU has accepted or refused in between.
+const TRIES: u32 = 16;
+
+/// Judges a packet's number and moves the state with it.
+#[inline(always)]
+pub(crate) fn order(tunnel: u32, number: u32) -> Order {
+    let Some(state) = SEQUENCES.get_ptr_mut(tunnel) else {
+        return Order::Late;
+    };
+    // SAFETY: a pure reading of the clock.
+    let now = unsafe { bpf_ktime_get_ns() };
+    for _ in 0..TRIES {
+        // SAFETY: `state` is an element of the map, aligned to 8 bytes; a torn pair only misjudges a silence.
+        let seen = unsafe { state.read_volatile() };
+        let (order, next) = sequence::judge(seen, number, now);
+        // SAFETY: as above.
+        if unsafe { compare_exchange(&raw mut (*state).cursor, seen.cursor, next) } {
+            if order != Order::Late {
+                // SAFETY: as above.
+                unsafe { (&raw mut (*state).accepted_at).write_volatile(now) };
+            }
+            return order;
+        }
+    }
+    Order::Late
+}
+
+/// Atomically puts `new` in the place of `old`; false if something else is there.
+///
+/// The target claims to have no compare-and-swap, because the oldest BPF processors lack it; the one that the program is
+/// built for (v3) has it.
+///
+/// # Safety
+/// `word` must be valid, and aligned to 8 bytes.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> bool {
+    use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
+    // SAFETY: the caller's promise.
+    unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word, old, new).1 }
+}
+
+/// The same on the host.
+///
+/// # Safety
+/// `word` must be valid, and aligned to 8 bytes.
+#[cfg(not(target_arch = "bpf"))]
+unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> bool {
+    use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    // SAFETY: the caller's promise.
+    unsafe { AtomicU64::from_ptr(word) }
+        .compare_exchange(old, new, SeqCst, SeqCst)
+        .is_ok()
+}

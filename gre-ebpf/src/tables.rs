@@ -1,0 +1,103 @@
+//! The maps, and the look-ups in them. Names, layouts and writers are documented in `gre_common::maps`.
+
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+};
+use gre_common::{
+    Tables,
+    counters::Counters,
+    endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6},
+    maps::TunnelName,
+    sequence::{Order, SequenceState},
+    tunnel::Tunnel,
+};
+
+use crate::sequence;
+
+/// Entries where the loader sets no other number.
+const DEFAULT_ENTRIES: u32 = 1024;
+
+#[map]
+static TUNNELS4: HashMap<Endpoints<Ipv4>, Tunnel> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+static TUNNELS6: HashMap<Endpoints<Ipv6>, Tunnel> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+static PREFIXES4: LpmTrie<Endpoints<Ipv4>, Tunnel> = LpmTrie::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+static PREFIXES6: LpmTrie<Endpoints<Ipv6>, Tunnel> = LpmTrie::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+static LOCALS4: HashMap<Ipv4, u32> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+static LOCALS6: HashMap<Ipv6, u32> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+pub(crate) static SEQUENCES: Array<SequenceState> = Array::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+static NAMES: HashMap<u32, TunnelName> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+
+#[unsafe(no_mangle)]
+static UNKNOWN_DROP: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
+static HAVE_PREFIXES: Global<u8> = Global::new(1);
+
+/// The kernel's maps as the decision's tables.
+pub(crate) struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn tunnel4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel> {
+        most_specific(&TUNNELS4, &PREFIXES4, endpoints)
+    }
+
+    #[inline(always)]
+    fn tunnel6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel> {
+        most_specific(&TUNNELS6, &PREFIXES6, endpoints)
+    }
+
+    #[inline(always)]
+    fn is_local4(&self, address: &Ipv4) -> bool {
+        LOCALS4.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn is_local6(&self, address: &Ipv6) -> bool {
+        LOCALS6.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn drop_unknown(&self) -> bool {
+        UNKNOWN_DROP.load() != 0
+    }
+
+    #[inline(always)]
+    fn order(&self, tunnel: u32, number: u32) -> Order {
+        sequence::order(tunnel, number)
+    }
+}
+
+/// An exact remote before the longest prefix.
+#[inline(always)]
+fn most_specific<A: Copy>(
+    exact: &HashMap<Endpoints<A>, Tunnel>,
+    prefixes: &LpmTrie<Endpoints<A>, Tunnel>,
+    endpoints: &Endpoints<A>,
+) -> Option<Tunnel> {
+    // SAFETY: userspace replaces elements and never changes one in place; the tunnel is copied at once.
+    if let Some(tunnel) = unsafe { exact.get(endpoints) } {
+        return Some(*tunnel);
+    }
+    if HAVE_PREFIXES.load() == 0 {
+        return None;
+    }
+    let all = EndpointsPrefix {
+        prefix_len: Endpoints::<A>::BITS,
+        endpoints: *endpoints,
+    };
+    // SAFETY: both are a `u32` and the endpoints without padding, in that order; `Key` alone is packed, so it asks for no
+    // alignment. On the stack the aligned one is what the verifier accepts.
+    let key: &Key<Endpoints<A>> = unsafe { &*(&raw const all).cast() };
+    prefixes.get(key).copied()
+}
