@@ -7,7 +7,7 @@ use crate::{
     gre::Gre,
     inner::{self, Remark},
     link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link},
-    outer::{self, Outer, Payload},
+    outer::{self, Chain, Outer, Payload},
     plain::Plain,
     sequence::Order,
     tunnel::{ChecksumPolicy, InnerTypes, Tunnel},
@@ -22,6 +22,11 @@ pub trait Packet {
     /// The folded one's complement sum (RFC 1071) of `len` bytes from `offset`, in the packet's byte order. `None`: they
     /// could not be read.
     fn sum(&self, offset: usize, len: usize) -> Option<u16>;
+    /// Walks the IPv6 extension headers from the one called `next` at `offset`: [`outer::walk`], which the kernel program
+    /// calls in a function of its own to keep it out of the good path.
+    fn walk(&self, next: u8, offset: usize) -> Chain {
+        outer::walk(self, next, offset)
+    }
     /// Whether there are no bytes at all.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -100,22 +105,62 @@ impl Delivery {
     }
 }
 
-/// Decides on one packet. Rows are those of the packet table in the project's contract, in its order.
-#[inline(always)]
+/// What follows a decision. The kernel program acts in these calls; [`decide`] only notes the verdict.
+///
+/// Calls and not a returned [`Verdict`], because what an enum's variant leaves unset would end in registers that the kernel's
+/// verifier finds unset.
+pub trait Carrier: Sized {
+    /// What carrying a verdict out gives.
+    type Done;
+    /// See [`Verdict::NotOurs`].
+    fn not_ours(self) -> Self::Done;
+    /// See [`Verdict::Refuse`].
+    fn refuse(self, tunnel: u32, reason: Reason) -> Self::Done;
+    /// See [`Verdict::Deliver`].
+    fn deliver(self, delivery: Delivery) -> Self::Done;
+}
+
+/// Notes the verdict.
+struct Note;
+
+impl Carrier for Note {
+    type Done = Verdict;
+
+    fn not_ours(self) -> Verdict {
+        Verdict::NotOurs
+    }
+
+    fn refuse(self, tunnel: u32, reason: Reason) -> Verdict {
+        Verdict::Refuse { tunnel, reason }
+    }
+
+    fn deliver(self, delivery: Delivery) -> Verdict {
+        Verdict::Deliver(delivery)
+    }
+}
+
+/// Decides on one packet.
 pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T) -> Verdict {
+    decide_and(packet, tables, Note)
+}
+
+/// Decides on one packet and has the verdict carried out. Rows are those of the packet table in the project's contract, in
+/// its order.
+#[inline(always)]
+pub fn decide_and<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, carrier: C) -> C::Done {
     let Some(link) = Link::parse(packet) else {
-        return Verdict::NotOurs;
+        return carrier.not_ours();
     };
     match link.ether_type {
         ETHER_TYPE_IPV4 => match outer::v4(packet, link) {
-            Some(outer) => decide_gre(packet, tables, link, &outer),
-            None => Verdict::NotOurs,
+            Some(outer) => decide_gre(packet, tables, carrier, link, &outer),
+            None => carrier.not_ours(),
         },
         ETHER_TYPE_IPV6 => match outer::v6(packet, link) {
-            Some(outer) => decide_gre(packet, tables, link, &outer),
-            None => Verdict::NotOurs,
+            Some(outer) => decide_gre(packet, tables, carrier, link, &outer),
+            None => carrier.not_ours(),
         },
-        _ => Verdict::NotOurs,
+        _ => carrier.not_ours(),
     }
 }
 
@@ -150,36 +195,45 @@ impl Family for Ipv6 {
 /// Rows 2 to 18. A tunnel found means the destination is ours, so whether it is ours is asked only where none was found:
 /// the good path pays for one look-up.
 #[inline(always)]
-fn decide_gre<P: Packet, T: Tables, A: Family>(packet: &P, tables: &T, link: Link, outer: &Outer<A>) -> Verdict {
-    let found = match read_gre(packet, outer) {
-        Ok((at, gre)) => {
-            let endpoints = Endpoints::new(outer.destination, outer.source, gre.key);
-            match A::tunnel(tables, &endpoints) {
-                Some(tunnel) => Ok((at, gre, tunnel)),
-                None if tables.drop_unknown() => Err(Reason::UnknownDropped),
-                None => Err(Reason::UnknownPassed),
-            }
-        }
-        Err(reason) => Err(reason),
+fn decide_gre<P: Packet, T: Tables, C: Carrier, A: Family>(
+    packet: &P,
+    tables: &T,
+    carrier: C,
+    link: Link,
+    outer: &Outer<A>,
+) -> C::Done {
+    let unmatched = |carrier: C, reason| match outer.destination.is_local(tables) {
+        true => carrier.refuse(0, reason),
+        false => carrier.not_ours(),
     };
-    match found {
-        Ok((at, gre, tunnel)) => match check(packet, tables, link, &at, &gre, tunnel) {
-            Ok(delivery) => Verdict::Deliver(delivery),
-            Err(reason) => Verdict::Refuse {
-                tunnel: tunnel.id,
-                reason,
+    let gre = match read_gre(packet, outer) {
+        Ok(gre) => gre,
+        Err(reason) => return unmatched(carrier, reason),
+    };
+    let Some(tunnel) = A::tunnel(tables, &Endpoints::new(outer.destination, outer.source, gre.key)) else {
+        let drop = tables.drop_unknown();
+        return unmatched(
+            carrier,
+            if drop {
+                Reason::UnknownDropped
+            } else {
+                Reason::UnknownPassed
             },
-        },
-        Err(reason) if outer.destination.is_local(tables) => Verdict::Refuse { tunnel: 0, reason },
-        Err(_) => Verdict::NotOurs,
+        );
+    };
+    match check(packet, tables, link, &outer.payload, &gre, tunnel) {
+        Ok(delivery) => carrier.deliver(delivery),
+        Err(reason) => carrier.refuse(tunnel.id, reason),
     }
 }
 
 /// Rows 2 to 8.
 #[inline(always)]
-fn read_gre<P: Packet, A>(packet: &P, outer: &Outer<A>) -> Result<(Payload, Gre), Reason> {
-    let at = outer.payload?;
-    Ok((at, Gre::parse(packet, &at)?))
+fn read_gre<P: Packet, A>(packet: &P, outer: &Outer<A>) -> Result<Gre, Reason> {
+    if let Some(reason) = outer.trouble {
+        return Err(reason);
+    }
+    Gre::parse(packet, &outer.payload)
 }
 
 /// Rows 10 to 16.

@@ -25,6 +25,8 @@ pub mod plain;
 pub mod reason;
 pub mod sequence;
 pub mod tunnel;
+#[cfg(feature = "user")]
+mod user;
 
-pub use decide::{Delivery, Packet, Tables, Verdict, decide};
+pub use decide::{Carrier, Delivery, Packet, Tables, Verdict, decide, decide_and};
 pub use reason::{Action, Reason};

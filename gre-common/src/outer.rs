@@ -14,8 +14,12 @@ use crate::{
 pub(crate) struct Outer<A> {
     pub(crate) source: A,
     pub(crate) destination: A,
-    /// Where the payload is, or why there is no getting at it. The reason counts only if the destination is ours.
-    pub(crate) payload: Result<Payload, Reason>,
+    /// Where the payload is, if there is no trouble.
+    ///
+    /// Not a `Result` of it: what a `Result` leaves unset ends in registers that the verifier finds unset.
+    pub(crate) payload: Payload,
+    /// Why there is no getting at the payload. It counts only if the destination is ours.
+    pub(crate) trouble: Option<Reason>,
 }
 
 /// Where GRE lies in the frame, by the outer IP header's own lengths.
@@ -40,52 +44,48 @@ pub(crate) fn v4<P: Packet>(packet: &P, link: Link) -> Option<Outer<Ipv4>> {
     if ip.proto != IpProto::Gre as u8 || ip.version() != 4 {
         return None;
     }
-    Some(Outer {
-        source: [Be32::from_bytes(ip.src_addr)],
-        destination: [Be32::from_bytes(ip.dst_addr)],
-        payload: v4_payload(packet, link.len(), &ip),
-    })
-}
-
-#[inline(always)]
-fn v4_payload<P: Packet>(packet: &P, start: usize, ip: &Ipv4Hdr) -> Result<Payload, Reason> {
-    const MORE_FRAGMENTS: u16 = 0x2000;
-    const OFFSET: u16 = 0x1fff;
-
-    if u16::from_be_bytes(ip.frags) & (MORE_FRAGMENTS | OFFSET) != 0 {
-        return Err(Reason::OuterFragment);
-    }
+    let start = link.len();
     let header_len = usize::from(ip.vihl & 0xf) * 4;
     let total_len = usize::from(u16::from_be_bytes(ip.tot_len));
     let end = start + total_len;
-    let padding = packet.len().checked_sub(end).ok_or(Reason::OuterMalformed)?;
-    if header_len < Ipv4Hdr::LEN || total_len < header_len {
-        return Err(Reason::OuterMalformed);
-    }
-    let options = v4_options(packet, start, header_len)?;
-    if !checksum::is_valid(checksum::fold(checksum::sum_ipv4(ip) + options)) {
-        return Err(Reason::OuterMalformed);
-    }
-    Ok(Payload {
-        gre: start + header_len,
-        end,
-        padding,
-        outer_bytes: total_len as u32,
-        ecn: Codepoint::of(ip.tos),
+    let frame_len = packet.len();
+    let lengths_fit = header_len >= Ipv4Hdr::LEN && total_len >= header_len && end <= frame_len;
+    let trouble = if is_fragment(&ip) {
+        Some(Reason::OuterFragment)
+    } else if !lengths_fit || !is_intact(packet, start, header_len, &ip) {
+        Some(Reason::OuterMalformed)
+    } else {
+        None
+    };
+    Some(Outer {
+        source: [Be32::from_bytes(ip.src_addr)],
+        destination: [Be32::from_bytes(ip.dst_addr)],
+        payload: Payload {
+            gre: start + header_len,
+            end,
+            padding: frame_len.wrapping_sub(end),
+            outer_bytes: total_len as u32,
+            ecn: Codepoint::of(ip.tos),
+        },
+        trouble,
     })
 }
 
-/// The sum of the header's options, at most ten words.
 #[inline(always)]
-fn v4_options<P: Packet>(packet: &P, start: usize, header_len: usize) -> Result<u64, Reason> {
-    let mut sum = 0;
-    let mut offset = Ipv4Hdr::LEN;
-    while offset < header_len {
-        let word: [u8; 4] = packet.load(start + offset).ok_or(Reason::Headroom)?;
-        sum += u64::from(u32::from_ne_bytes(word));
-        offset += 4;
-    }
-    Ok(sum)
+fn is_fragment(ip: &Ipv4Hdr) -> bool {
+    const MORE_FRAGMENTS: u16 = 0x2000;
+    const OFFSET: u16 = 0x1fff;
+    u16::from_be_bytes(ip.frags) & (MORE_FRAGMENTS | OFFSET) != 0
+}
+
+/// Whether the header's checksum is right. A sum that cannot be read is not.
+#[inline(always)]
+fn is_intact<P: Packet>(packet: &P, start: usize, header_len: usize, ip: &Ipv4Hdr) -> bool {
+    let sum = match header_len {
+        Ipv4Hdr::LEN => Some(checksum::fold(checksum::sum_ipv4(ip))),
+        _ => packet.sum(start, header_len),
+    };
+    sum.is_some_and(checksum::is_valid)
 }
 
 /// The first bytes that all IPv6 extension headers but ESP share.
@@ -99,14 +99,43 @@ pub struct ExtensionHdr {
 }
 
 /// What lies between the IPv6 header and GRE.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Chain {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// There is no GRE, or no telling.
+    NotGre,
     /// GRE comes next, at this offset of the frame.
     Gre(usize),
     /// A fragment header.
     Fragment,
     /// Headers that this program does not see through, and GRE behind them.
     Hidden,
+}
+
+impl Chain {
+    /// No offset is larger: two extension headers of 2,048 bytes behind the longest link header.
+    const OFFSET: u32 = 0x1fff;
+
+    /// As one word, for a kernel function to return: 0 to 2, or 4 and an offset in the bits from 3 on.
+    #[inline(always)]
+    pub const fn pack(self) -> u32 {
+        match self {
+            Self::NotGre => 0,
+            Self::Fragment => 1,
+            Self::Hidden => 2,
+            Self::Gre(offset) => 4 | (offset as u32 & Self::OFFSET) << 3,
+        }
+    }
+
+    /// The reverse of [`Self::pack`].
+    #[inline(always)]
+    pub const fn unpack(word: u32) -> Self {
+        match word & 7 {
+            0 => Self::NotGre,
+            1 => Self::Fragment,
+            2 => Self::Hidden,
+            _ => Self::Gre((word >> 3 & Self::OFFSET) as usize),
+        }
+    }
 }
 
 /// Extension headers before GRE that are seen through (row 4: hop-by-hop and destination options).
@@ -123,42 +152,43 @@ pub(crate) fn v6<P: Packet>(packet: &P, link: Link) -> Option<Outer<Ipv6>> {
     let chain = if ip.next_hdr == IpProto::Gre as u8 {
         Chain::Gre(payload_start)
     } else {
-        walk(packet, ip.next_hdr, payload_start)?
+        packet.walk(ip.next_hdr, payload_start)
     };
-    if ip.version() != 6 {
+    if chain == Chain::NotGre || ip.version() != 6 {
         return None;
     }
+    let payload_len = usize::from(u16::from_be_bytes(ip.payload_len));
+    let end = payload_start + payload_len;
+    let frame_len = packet.len();
+    let (gre, trouble) = match chain {
+        Chain::Fragment => (payload_start, Some(Reason::OuterFragment)),
+        _ if end > frame_len => (payload_start, Some(Reason::OuterMalformed)),
+        Chain::Gre(gre) => (gre, None),
+        Chain::Hidden | Chain::NotGre => (payload_start, Some(Reason::OuterExtension)),
+    };
+    let traffic_class = ip.vcf[0] << 4 | ip.vcf[1] >> 4;
     Some(Outer {
         source: words(ip.src_addr),
         destination: words(ip.dst_addr),
-        payload: v6_payload(packet, payload_start, &ip, chain),
+        payload: Payload {
+            gre,
+            end,
+            padding: frame_len.wrapping_sub(end),
+            outer_bytes: (Ipv6Hdr::LEN + payload_len) as u32,
+            ecn: Codepoint::of(traffic_class),
+        },
+        trouble,
     })
 }
 
+/// Walks the IPv6 extension headers from the one called `next` at `offset`.
 #[inline(always)]
-fn v6_payload<P: Packet>(packet: &P, start: usize, ip: &Ipv6Hdr, chain: Chain) -> Result<Payload, Reason> {
-    if chain == Chain::Fragment {
-        return Err(Reason::OuterFragment);
-    }
-    let payload_len = usize::from(u16::from_be_bytes(ip.payload_len));
-    let end = start + payload_len;
-    let padding = packet.len().checked_sub(end).ok_or(Reason::OuterMalformed)?;
-    let Chain::Gre(gre) = chain else {
-        return Err(Reason::OuterExtension);
-    };
-    let traffic_class = ip.vcf[0] << 4 | ip.vcf[1] >> 4;
-    Ok(Payload {
-        gre,
-        end,
-        padding,
-        outer_bytes: (Ipv6Hdr::LEN + payload_len) as u32,
-        ecn: Codepoint::of(traffic_class),
-    })
+pub fn walk<P: Packet + ?Sized>(packet: &P, next: u8, offset: usize) -> Chain {
+    walk_to_gre(packet, next, offset).unwrap_or(Chain::NotGre)
 }
 
-/// Walks the extension headers from the one called `next` at `offset`. `None`: there is no GRE behind them, or no telling.
 #[inline(always)]
-fn walk<P: Packet>(packet: &P, mut next: u8, mut offset: usize) -> Option<Chain> {
+fn walk_to_gre<P: Packet + ?Sized>(packet: &P, mut next: u8, mut offset: usize) -> Option<Chain> {
     let mut transparent = true;
     let mut walked = 0;
     while walked < WALKED {
@@ -227,6 +257,27 @@ impl Extension {
 /// An IPv6 address as four words.
 #[inline(always)]
 pub(crate) fn words(address: [u8; 16]) -> Ipv6 {
-    let [a, b, c, d] = [0, 4, 8, 12].map(|i| [address[i], address[i + 1], address[i + 2], address[i + 3]]);
-    [a, b, c, d].map(Be32::from_bytes)
+    let mut words = Ipv6::default();
+    for (word, bytes) in words.iter_mut().zip(address.as_chunks().0) {
+        *word = Be32::from_bytes(*bytes);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chain_survives_packing() {
+        for chain in [
+            Chain::NotGre,
+            Chain::Fragment,
+            Chain::Hidden,
+            Chain::Gre(54),
+            Chain::Gre(22 + 40 + 2 * 2048),
+        ] {
+            assert_eq!(Chain::unpack(chain.pack()), chain);
+        }
+    }
 }

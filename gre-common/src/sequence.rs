@@ -32,6 +32,24 @@ pub enum Order {
     Restart,
 }
 
+impl Order {
+    /// As one word, for a kernel function to return.
+    #[inline(always)]
+    pub const fn pack(self) -> u32 {
+        self as u32
+    }
+
+    /// The reverse of [`Self::pack`].
+    #[inline(always)]
+    pub const fn unpack(word: u32) -> Self {
+        match word {
+            0 => Self::InOrder,
+            2 => Self::Restart,
+            _ => Self::Late,
+        }
+    }
+}
+
 /// So many old numbers in a row are a restarted sender.
 pub const LATE_MEANS_RESTART: u8 = 16;
 /// An old number after so long without an accepted packet is a restarted sender, in nanoseconds.
@@ -99,6 +117,13 @@ mod tests {
     fn first_number_is_accepted_whatever_it_is() {
         for number in [0, 1, 77, 1 << 31, u32::MAX] {
             assert_eq!(feed(&mut SequenceState::default(), number, 5), Order::InOrder);
+        }
+    }
+
+    #[test]
+    fn order_survives_packing() {
+        for order in [Order::InOrder, Order::Late, Order::Restart] {
+            assert_eq!(Order::unpack(order.pack()), order);
         }
     }
 

@@ -1,13 +1,19 @@
 //! The bytes of the packet at hand.
 
-use aya_ebpf::{EbpfContext, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
-use gre_common::{Packet, plain::Plain};
+use core::hint::black_box;
+
+use aya_ebpf::{EbpfContext, bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+use gre_common::{
+    Packet,
+    outer::{self, Chain},
+    plain::Plain,
+};
 
 use crate::checksum;
 
 /// A packet as XDP shows it: its first buffer directly, the rest through helpers.
 pub(crate) struct Frame<'a> {
-    ctx: &'a XdpContext,
+    pub(crate) ctx: &'a XdpContext,
     data: usize,
     data_end: usize,
 }
@@ -20,6 +26,13 @@ impl<'a> Frame<'a> {
             data: ctx.data(),
             data_end: ctx.data_end(),
         }
+    }
+
+    /// Whether the first buffer holds `len` bytes at `offset`. Unlike [`Self::bytes`], this is for lengths that only the
+    /// packet knows.
+    #[inline(always)]
+    pub(crate) fn holds(&self, offset: usize, len: usize) -> bool {
+        offset + len <= self.data_end - self.data
     }
 
     /// Where `len` bytes at `offset` lie, if the first buffer holds them all.
@@ -46,6 +59,25 @@ impl Packet for Frame<'_> {
 
     #[inline(always)]
     fn sum(&self, offset: usize, len: usize) -> Option<u16> {
-        checksum::sum(self.ctx, self, offset, len)
+        checksum::sum(self.ctx, offset, len)
+    }
+
+    #[inline(always)]
+    fn walk(&self, next: u8, offset: usize) -> Chain {
+        let word = walk_out_of_line(self.ctx.ctx, u32::from(next), offset as u32);
+        // The compiler knows how large the offset can be and would leave out the mask that tells the verifier.
+        Chain::unpack(black_box(word))
     }
 }
+
+/// The walk over IPv6 extension headers, apart from the good path. As a global function it is verified once, not once for
+/// each way to get there.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn walk_out_of_line(ctx: *mut xdp_md, next: u32, offset: u32) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    outer::walk(&Frame::new(&ctx), next as u8, (offset & FARTHEST) as usize).pack()
+}
+
+/// No IPv6 header ends farther into a frame; as a mask it tells the verifier so.
+const FARTHEST: u32 = 0x3f;

@@ -9,10 +9,6 @@
     target_arch = "bpf",
     expect(internal_features, reason = "compare-and-swap, see `sequence`")
 )]
-#![expect(
-    missing_docs,
-    reason = "the xdp macro emits a function of its own without its comment"
-)]
 #![cfg_attr(
     not(target_arch = "bpf"),
     expect(dead_code, reason = "on the host nothing calls the program")
@@ -27,38 +23,50 @@ mod tables;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::debug;
-use gre_common::{Action, Reason, Verdict, decide};
+use gre_common::{Action, Carrier, Delivery, Reason, decide_and};
 
 /// Decapsulates GRE that is addressed to a configured tunnel; passes everything else as it came.
 #[xdp(frags)]
 fn gre_decap(ctx: XdpContext) -> u32 {
-    match decide(&frame::Frame::new(&ctx), &tables::Maps) {
-        Verdict::NotOurs => xdp_action::XDP_PASS,
-        Verdict::Refuse { tunnel, reason } => refuse(&ctx, tunnel, reason),
-        Verdict::Deliver(delivery) => match decapsulate::decapsulate(&ctx, &delivery) {
+    decide_and(&frame::Frame::new(&ctx), &tables::Maps, Datapath(&ctx))
+}
+
+/// Carries verdicts out on the packet at hand, and gives the XDP action.
+struct Datapath<'a>(&'a XdpContext);
+
+impl Carrier for Datapath<'_> {
+    type Done = u32;
+
+    #[inline(always)]
+    fn not_ours(self) -> u32 {
+        xdp_action::XDP_PASS
+    }
+
+    #[inline(always)]
+    fn refuse(self, tunnel: u32, reason: Reason) -> u32 {
+        count::refused(tunnel, reason);
+        debug!(self.0, "tunnel {}: {}", tunnel, reason.name());
+        match reason.action() {
+            Action::Pass => xdp_action::XDP_PASS,
+            Action::Drop => xdp_action::XDP_DROP,
+        }
+    }
+
+    #[inline(always)]
+    fn deliver(self, delivery: Delivery) -> u32 {
+        match decapsulate::decapsulate(self.0, &delivery) {
             Ok(()) => {
                 count::delivered(&delivery);
                 debug!(
-                    &ctx,
+                    self.0,
                     "tunnel {}: delivered {} bytes",
                     delivery.tunnel,
                     delivery.inner_bytes()
                 );
                 xdp_action::XDP_PASS
             }
-            Err(reason) => refuse(&ctx, delivery.tunnel, reason),
-        },
-    }
-}
-
-/// Counts the reason, and does with the packet what it says.
-#[inline(always)]
-fn refuse(ctx: &XdpContext, tunnel: u32, reason: Reason) -> u32 {
-    count::refused(tunnel, reason);
-    debug!(ctx, "tunnel {}: reason {}", tunnel, reason as u32);
-    match reason.action() {
-        Action::Pass => xdp_action::XDP_PASS,
-        Action::Drop => xdp_action::XDP_DROP,
+            Err(reason) => self.refuse(delivery.tunnel, reason),
+        }
     }
 }
 

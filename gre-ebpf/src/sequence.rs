@@ -1,7 +1,7 @@
 //! Moving a tunnel's sequence state, which several CPUs may do at once.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use gre_common::sequence::{self, Order, SequenceState};
+use gre_common::sequence::{self, Order};
 
 use crate::tables::SEQUENCES;
 
@@ -11,6 +11,18 @@ const TRIES: u32 = 16;
 /// Judges a packet's number and moves the state with it.
 #[inline(always)]
 pub(crate) fn order(tunnel: u32, number: u32) -> Order {
+    Order::unpack(order_out_of_line(tunnel, number))
+}
+
+/// A global function: its loop is verified once, not once for each way to get there.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn order_out_of_line(tunnel: u32, number: u32) -> u32 {
+    judge(tunnel, number).pack()
+}
+
+#[inline(always)]
+fn judge(tunnel: u32, number: u32) -> Order {
     let Some(state) = SEQUENCES.get_ptr_mut(tunnel) else {
         return Order::Late;
     };
