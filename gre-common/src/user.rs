@@ -1,0 +1,30 @@
+//! The promise to aya that the maps' keys and values are plain data, so that userspace can read and write them.
+//!
+//! Aya hands out whatever bytes the kernel holds, so every bit pattern must be a valid value.
+#![expect(
+    unsafe_code,
+    reason = "the promise that a type is plain data can only be made by an unsafe impl"
+)]
+
+use aya::Pod;
+
+use crate::{
+    counters::Counters,
+    endian::Be32,
+    endpoints::{Endpoints, Ipv4, Ipv6},
+    sequence::SequenceState,
+    tunnel::Tunnel,
+};
+
+// SAFETY: a `u32`.
+unsafe impl Pod for Be32 {}
+// SAFETY: words only, without padding.
+unsafe impl Pod for Endpoints<Ipv4> {}
+// SAFETY: as above.
+unsafe impl Pod for Endpoints<Ipv6> {}
+// SAFETY: two words; a policy is any word.
+unsafe impl Pod for Tunnel {}
+// SAFETY: `u64`s only.
+unsafe impl Pod for Counters {}
+// SAFETY: two `u64`s.
+unsafe impl Pod for SequenceState {}

@@ -1,0 +1,160 @@
+//! The configuration file: TOML text to checked types.
+//!
+//! [`Config::from_file`] either gives a configuration in which every value is typed and every rule holds, or one line
+//! that says what is wrong, where, and what is allowed. A text goes through these steps, one module each:
+//!
+//! 1. `section`, `item`: TOML to sections and values that know their line; unknown keys are refused here,
+//! 2. `interface`, `tunnel`, `protect`: each section to its type, with the rules that concern it alone,
+//! 3. `consistency`: the rules between sections,
+//! 4. `unsupported`: refuses what is valid but not built yet.
+//!
+//! Numbers and addresses are values in host terms here. They get their wire order where they are put into maps.
+
+mod address;
+mod consistency;
+mod deliver;
+mod error;
+mod inner;
+mod interface;
+mod item;
+mod mss;
+mod protect;
+mod section;
+mod spread;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+mod unsupported;
+
+use std::path::Path;
+
+use strum::{Display, IntoStaticStr, VariantArray};
+
+pub use self::deliver::{Deliver, MacAddress, NextHop};
+pub use self::error::ConfigError;
+pub use self::inner::{InnerType, InnerTypes};
+pub use self::interface::{Interface, Mode};
+pub use self::mss::{ClampMss, Mss};
+pub use self::protect::{Guard, Protect};
+pub use self::spread::Spread;
+pub use self::tunnel::{Checksum, Keepalive, Probes, Sequence, Tunnel};
+
+use self::item::Item;
+use self::section::{Sections, Source};
+
+/// The largest `max_tunnels` that the file may ask for.
+pub const MAX_TUNNELS: u32 = 1_048_576;
+
+const DEFAULT_MAX_TUNNELS: u32 = 1024;
+
+/// Keys of the file's top level.
+const KEYS: &[&str] = &["unknown", "max_tunnels", "interface", "tunnel", "protect"];
+
+/// A whole, valid configuration. The default is that of an empty file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What becomes of GRE to a local endpoint that no tunnel matches.
+    pub unknown: Unknown,
+    /// Capacity of the maps, in remotes: at least the number of remotes of all tunnels, at most [`MAX_TUNNELS`].
+    pub max_tunnels: u32,
+    /// The interfaces to attach to, in the file's order; no name twice.
+    pub interfaces: Vec<Interface>,
+    /// The tunnels, in the file's order; no name and no endpoints twice.
+    pub tunnels: Vec<Tunnel>,
+    /// What the scrubbing centre protects.
+    pub protect: Protect,
+}
+
+/// What becomes of GRE to a local endpoint that no tunnel matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub enum Unknown {
+    /// It goes on to the kernel as it came.
+    Pass,
+    /// It is dropped.
+    Drop,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or for the reasons of [`Config::from_str`].
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = std::fs::read(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+        let origin = path.display().to_string();
+        let text = str::from_utf8(&bytes).map_err(|error| {
+            let line = section::line_at(&bytes, error.valid_up_to());
+            ConfigError::new(&origin, Some(line), "not UTF-8; save the file as UTF-8")
+        })?;
+        Self::from_str(text, &origin)
+    }
+
+    /// Checks a text; `origin` is what errors call it, usually the file's path.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not TOML, has a key that is not known, a value of the wrong type or out of range, values that
+    /// contradict each other, or a feature that this version does not support yet. The first such finding is reported.
+    pub fn from_str(text: &str, origin: &str) -> Result<Self, ConfigError> {
+        read(&Source { origin, text }, unsupported::refuse)
+    }
+
+    /// What is valid and yet makes the configuration do nothing: one line each, with the remedy.
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let mut warnings = Vec::new();
+        if self.interfaces.is_empty() {
+            warnings.push("no [[interface]]: nothing to attach to; add one for each interface that receives GRE");
+        }
+        if self.tunnels.is_empty() {
+            warnings.push("no [[tunnel]]: nothing to decapsulate; add one for each GRE tunnel that ends on this host");
+        } else if self.tunnels.iter().all(|tunnel| !tunnel.enabled) {
+            warnings.push("every [[tunnel]] is disabled: nothing to decapsulate; set `enabled` to true in one");
+        }
+        warnings
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            unknown: Unknown::Pass,
+            max_tunnels: DEFAULT_MAX_TUNNELS,
+            interfaces: Vec::new(),
+            tunnels: Vec::new(),
+            protect: Protect::default(),
+        }
+    }
+}
+
+/// Reads and validates the source, then puts the configuration to `supported`, which tests leave out.
+fn read(
+    source: &Source<'_>,
+    supported: impl FnOnce(&Config, &Sections<'_>) -> Result<(), ConfigError>,
+) -> Result<Config, ConfigError> {
+    let root = source.parse()?;
+    let sections = Sections::find(source, &root)?;
+    let default = Config::default();
+    let config = Config {
+        unknown: sections.top.optional("unknown", default.unknown, Item::choice)?,
+        max_tunnels: sections
+            .top
+            .optional("max_tunnels", default.max_tunnels, |item| item.integer(1..=MAX_TUNNELS))?,
+        interfaces: sections
+            .interfaces
+            .iter()
+            .map(interface::read)
+            .collect::<Result<_, _>>()?,
+        tunnels: sections.tunnels.iter().map(tunnel::read).collect::<Result<_, _>>()?,
+        protect: sections
+            .protect
+            .as_ref()
+            .map(protect::read)
+            .transpose()?
+            .unwrap_or_default(),
+    };
+    consistency::check(&config, &sections)?;
+    supported(&config, &sections)?;
+    Ok(config)
+}

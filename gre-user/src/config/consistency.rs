@@ -1,0 +1,118 @@
+//! The rules between sections: what is right in each and contradicts another.
+
+use std::collections::HashMap;
+
+use super::error::ConfigError;
+use super::mss::ClampMss;
+use super::protect::Guard;
+use super::section::{Section, Sections};
+use super::tunnel::Probes;
+use super::{Config, MAX_TUNNELS};
+
+pub(super) fn check(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
+    let interfaces = config.interfaces.iter().map(|interface| interface.name.as_str());
+    distinct_names(interfaces.zip(&sections.interfaces), "interface")?;
+    let tunnels = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
+    distinct_names(tunnels.zip(&sections.tunnels), "tunnel")?;
+    distinct_endpoints(config, sections)?;
+    remotes_fit(config, sections)?;
+    prefixes_where_needed(config, sections)
+}
+
+fn distinct_names<'a>(named: impl Iterator<Item = (&'a str, &'a Section<'a>)>, what: &str) -> Result<(), ConfigError> {
+    let mut seen = HashMap::new();
+    for (name, section) in named {
+        if let Some(first) = seen.insert(name, section) {
+            let line = first.line();
+            let message = format!("the {what} of line {line} has the same name; rename or remove one");
+            return Err(section.error("name", message));
+        }
+    }
+    Ok(())
+}
+
+/// Nested prefixes are fine, since the most specific one wins; equal ones are ambiguous.
+fn distinct_endpoints(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
+    let mut claimed = HashMap::new();
+    for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
+        for (index, &remote) in tunnel.remotes.iter().enumerate() {
+            let Some((name, first)) = claimed.insert((tunnel.local, tunnel.key, remote), (&tunnel.name, section))
+            else {
+                continue;
+            };
+            let item = section.require("remote", "\"any\"")?;
+            let element = item
+                .elements()
+                .and_then(|mut elements| elements.nth(index))
+                .unwrap_or(item);
+            let key = tunnel
+                .key
+                .map_or_else(|| "no key".to_owned(), |key| format!("key {key}"));
+            return Err(element.error(format!(
+                "[[tunnel]] \"{name}\" of line {} has {} with local {} and {key} too; change one of them",
+                first.line(),
+                element.written(),
+                tunnel.local,
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn remotes_fit(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
+    let total: usize = config.tunnels.iter().map(|tunnel| tunnel.remotes.len()).sum();
+    let mut free = config.max_tunnels as usize;
+    for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
+        let Some(left) = free.checked_sub(tunnel.remotes.len()) else {
+            let remedy = if total <= MAX_TUNNELS as usize {
+                format!("raise `max_tunnels` to at least {total}")
+            } else {
+                format!("at most {MAX_TUNNELS} are possible: write prefixes for many addresses")
+            };
+            return Err(section.error(
+                "remote",
+                format!(
+                    "all tunnels together have {total} remotes, each remote takes one entry of the maps, and \
+                     `max_tunnels` is {}; {remedy}",
+                    config.max_tunnels
+                ),
+            ));
+        };
+        free = left;
+    }
+    Ok(())
+}
+
+fn prefixes_where_needed(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
+    if !config.protect.prefixes.is_empty() {
+        return Ok(());
+    }
+    let needed = |section: &Section<'_>, key| {
+        section.error(
+            key,
+            "needs `prefixes` in [protect]; write them there, or set it to \"off\"",
+        )
+    };
+    for (interface, section) in config.interfaces.iter().zip(&sections.interfaces) {
+        if interface.clamp_mss != ClampMss::Off {
+            return Err(needed(section, "clamp_mss"));
+        }
+    }
+    for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
+        // With nothing protected, every echo reply would pass for a probe's.
+        if tunnel.probes != Probes::Off {
+            return Err(needed(section, "probes"));
+        }
+    }
+    if let Some(section) = &sections.protect {
+        for (key, guard) in [
+            ("inner_destinations", config.protect.inner_destinations),
+            ("lockdown", config.protect.lockdown),
+        ] {
+            if guard != Guard::Off {
+                return Err(needed(section, key));
+            }
+        }
+    }
+    Ok(())
+}

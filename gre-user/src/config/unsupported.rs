@@ -1,0 +1,111 @@
+//! What the file may say and this version cannot do yet. Refused, so that nobody counts on it; each line here goes when
+//! its feature comes.
+
+use super::Config;
+use super::deliver::Deliver;
+use super::error::ConfigError;
+use super::mss::{ClampMss, Mss};
+use super::protect::Guard;
+use super::section::{Section, Sections};
+use super::spread::Spread;
+use super::tunnel::{Keepalive, Probes};
+
+pub(super) fn refuse(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
+    for (interface, section) in config.interfaces.iter().zip(&sections.interfaces) {
+        only(interface.clamp_mss == ClampMss::Off, section, "clamp_mss", "\"off\"")?;
+    }
+    for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
+        only(tunnel.deliver == Deliver::Stack, section, "deliver", "\"stack\"")?;
+        only(tunnel.spread == Spread::Off, section, "spread", "\"off\"")?;
+        only(tunnel.mss == Mss::Off, section, "mss", "\"off\"")?;
+        only(tunnel.bypass.is_empty(), section, "bypass", "[]")?;
+        only(
+            tunnel.keepalive == Keepalive::Ignore,
+            section,
+            "keepalive",
+            "\"ignore\"",
+        )?;
+        only(tunnel.probes == Probes::Off, section, "probes", "\"off\"")?;
+    }
+    if let Some(section) = &sections.protect {
+        only(
+            config.protect.inner_destinations == Guard::Off,
+            section,
+            "inner_destinations",
+            "\"off\"",
+        )?;
+        only(config.protect.lockdown == Guard::Off, section, "lockdown", "\"off\"")?;
+    }
+    Ok(())
+}
+
+fn only(supported: bool, section: &Section<'_>, key: &'static str, remedy: &str) -> Result<(), ConfigError> {
+    match section.get(key) {
+        Some(item) if !supported => {
+            let written = item.written();
+            Err(item.error(format!("{written} is not supported by this version yet; use {remedy}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::super::tests::{TUNNEL, valid};
+
+    /// Each text is valid in itself, and refused all the same.
+    #[test]
+    fn refused_with_the_value_that_works() {
+        let tunnel = |line: &str| format!("{TUNNEL}{line}\n[protect]\nprefixes = ['192.0.2.0/24']");
+        let protect = |line: &str| format!("[protect]\nprefixes = ['192.0.2.0/24']\n{line}");
+        let interface = "protect.prefixes = ['192.0.2.0/24']\n[[interface]]\nname = 'eth0'\nclamp_mss = 'auto'";
+        for (text, line) in [
+            (
+                interface.to_owned(),
+                "4: [[interface]] \"eth0\": key `clamp_mss`: 'auto' IS; use \"off\"",
+            ),
+            (
+                tunnel("deliver = 'route'"),
+                "5: [[tunnel]] \"a\": key `deliver`: 'route' IS; use \"stack\"",
+            ),
+            (
+                tunnel("deliver = { interface = 'eth1' }"),
+                "5: [[tunnel]] \"a\": key `deliver`: { interface = 'eth1' } IS; use \"stack\"",
+            ),
+            (
+                tunnel("spread = '0-3'"),
+                "5: [[tunnel]] \"a\": key `spread`: '0-3' IS; use \"off\"",
+            ),
+            (
+                tunnel("mss = 1400"),
+                "5: [[tunnel]] \"a\": key `mss`: 1400 IS; use \"off\"",
+            ),
+            (
+                tunnel("bypass = ['10.0.0.0/30']"),
+                "5: [[tunnel]] \"a\": key `bypass`: ['10.0.0.0/30'] IS; use []",
+            ),
+            (
+                tunnel("keepalive = 'reply'"),
+                "5: [[tunnel]] \"a\": key `keepalive`: 'reply' IS; use \"ignore\"",
+            ),
+            (
+                tunnel("probes = 'route'"),
+                "5: [[tunnel]] \"a\": key `probes`: 'route' IS; use \"off\"",
+            ),
+            (
+                protect("inner_destinations = 'monitor'"),
+                "3: [protect]: key `inner_destinations`: 'monitor' IS; use \"off\"",
+            ),
+            (
+                protect("lockdown = 'enforce'"),
+                "3: [protect]: key `lockdown`: 'enforce' IS; use \"off\"",
+            ),
+        ] {
+            valid(&text);
+            let line = line.replace("IS", "is not supported by this version yet");
+            let error = Config::from_str(&text, "f.toml").expect_err(&text);
+            assert_eq!(error.to_string(), format!("f.toml:{line}"), "{text}");
+        }
+    }
+}
