@@ -1,1 +1,27 @@
-//! x
+//! The control plane of GRE decapsulation: what the binary `gre-decap` does.
+//!
+//! Its way: [`config`] (text → checked types) → [`tables`] and [`settings`] (what the maps and the program must hold) →
+//! [`datapath`] (loaded into the kernel) → [`attach`] (on the interfaces) → [`state`] (pinned, so that it outlives the
+//! process) → [`running`], [`interfaces`] and [`stats`] (read back). [`apply`] is where the steps follow each other.
+//! The kernel is the only store of what runs: every command works on that.
+
+mod about;
+pub mod apply;
+pub mod attach;
+pub mod bpf;
+mod carry;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod counters;
+pub mod datapath;
+pub mod error;
+pub mod host;
+pub mod interfaces;
+mod output;
+pub mod running;
+pub mod settings;
+pub mod state;
+pub mod stats;
+mod table;
+pub mod tables;

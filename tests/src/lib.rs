@@ -1,1 +1,6 @@
-//! x
+//! What the tests work with: frames built byte by byte ([`frame`]), the packet table as data ([`fixtures`]), and a
+//! laboratory of real interfaces in network namespaces ([`lab`]).
+
+pub mod fixtures;
+pub mod frame;
+pub mod lab;

@@ -1,1 +1,143 @@
-fn main() {}
+//! Developer commands: `cargo xtask COMMAND`. Each one first installs and builds what it needs.
+
+mod bpf;
+mod build;
+mod demo;
+mod packages;
+mod process;
+mod summary;
+mod test;
+mod tools;
+mod workspace;
+
+use std::{
+    ffi::OsString,
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode},
+};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{build::Built, workspace::Workspace};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Builds, tests and runs gre-decap")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install the build tools that are missing, build the eBPF object, and the release binary with it inside
+    Build,
+    /// Build, then show real traffic through GRE into the program, in network namespaces, and clean up; as root
+    Demo,
+    /// Build, then run every test, or those whose name contains a FILTER; as root also those on real interfaces
+    Test {
+        /// Parts of test names
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+    },
+    /// Build, then `gre-decap check`: validate the configuration file and examine this host
+    Check(GreDecap),
+    /// Build, then `gre-decap load`: attach as the configuration file says, and exit
+    Load(GreDecap),
+    /// Build, then `gre-decap run`: load, and stay until stopped
+    Run(GreDecap),
+    /// Build, then `gre-decap unload`: detach, and remove the pinned state
+    Unload(GreDecap),
+    /// Build, then `gre-decap status`: show what is attached and configured
+    Status(GreDecap),
+    /// Build, then `gre-decap stats`: show the counters
+    Stats(GreDecap),
+}
+
+/// Arguments for `gre-decap`, `--help` among them.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+struct GreDecap {
+    /// Passed on to gre-decap as they are
+    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    let workspace = Workspace::here();
+    // Before the build, which takes longer than to find out that this is not to be had.
+    if matches!(task, Task::Demo | Task::Test { .. }) {
+        packages::ensure_iproute2()?;
+    }
+    let built = build::build(&workspace)?;
+    match task {
+        Task::Build => {
+            eprintln!(
+                "Built {} with {} inside",
+                workspace.relative(&built.binary),
+                workspace.relative(&built.object)
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Demo => demo::run(&built.binary).map(|()| ExitCode::SUCCESS),
+        Task::Test { filters } => test::run(&workspace, &built, &filters),
+        Task::Check(passed) => become_gre_decap(&built, "check", &passed),
+        Task::Load(passed) => become_gre_decap(&built, "load", &passed),
+        Task::Run(passed) => become_gre_decap(&built, "run", &passed),
+        Task::Unload(passed) => become_gre_decap(&built, "unload", &passed),
+        Task::Status(passed) => become_gre_decap(&built, "status", &passed),
+        Task::Stats(passed) => become_gre_decap(&built, "stats", &passed),
+    }
+}
+
+/// Replaces this process, so that signals and the exit status are gre-decap's own. Returns only an error.
+fn become_gre_decap(built: &Built, command: &str, passed: &GreDecap) -> Result<ExitCode> {
+    let mut gre_decap = Command::new(&built.binary);
+    gre_decap.arg(command).args(&passed.arguments);
+    let error = gre_decap.exec();
+    Err(process::not_started(
+        &gre_decap,
+        &error,
+        "build it again with `cargo xtask build`",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn passed_on(line: &[&str]) -> Vec<OsString> {
+        match Cli::try_parse_from(line).map(|cli| cli.task) {
+            Ok(Task::Load(passed) | Task::Stats(passed)) => passed.arguments,
+            _ => panic!("{line:?} is not understood"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_are_passed_on_as_they_are() {
+        assert_eq!(passed_on(&["xtask", "load", "--config", "x"]), ["--config", "x"]);
+        assert_eq!(
+            passed_on(&["xtask", "stats", "--json", "--watch", "2"]),
+            ["--json", "--watch", "2"]
+        );
+        assert_eq!(passed_on(&["xtask", "load", "--help"]), ["--help"]);
+        assert!(passed_on(&["xtask", "load"]).is_empty());
+    }
+}

@@ -1,0 +1,125 @@
+//! What a generation says about itself, in maps that only userspace reads: settings that are compiled into the program and
+//! cannot be read from it, and what the counters mean.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use aya::maps::{Array, MapData};
+use gre_common::Reason;
+use gre_common::reason::Action;
+
+use crate::settings::{LogLevel, Settings};
+use crate::state::Generation;
+use crate::tables::open;
+
+/// Array of one [`Words`].
+const SETTINGS: &str = "SETTINGS";
+/// Array of [`Label`] by the index of a reason's counter.
+const REASONS: &str = "REASONS";
+
+/// The layout of all that is pinned. It changes when an older version could misread a newer one's state.
+const FORMAT: u32 = 1;
+
+/// Format, whether what no tunnel matches is dropped, log level.
+type Words = [u32; 3];
+/// A reason's name and action, zero-padded.
+type Label = [u8; 32];
+
+/// Pins the settings and the reasons' names into a new generation.
+///
+/// # Errors
+///
+/// If the kernel has no room, or pinning fails.
+pub(crate) fn pin(generation: &Generation, settings: &Settings) -> Result<()> {
+    let mut words: Array<MapData, Words> = Array::create(1, 0).with_context(|| cannot_make(SETTINGS))?;
+    words
+        .set(0, [FORMAT, settings.unknown_drop.into(), settings.log_level as u32], 0)
+        .with_context(|| cannot_make(SETTINGS))?;
+    words
+        .pin(generation.map(SETTINGS))
+        .with_context(|| cannot_make(SETTINGS))?;
+
+    let mut reasons: Array<MapData, Label> =
+        Array::create(Reason::COUNT as u32, 0).with_context(|| cannot_make(REASONS))?;
+    for (index, reason) in (0..).zip(Reason::ALL) {
+        reasons
+            .set(index, label(*reason), 0)
+            .with_context(|| cannot_make(REASONS))?;
+    }
+    reasons
+        .pin(generation.map(REASONS))
+        .with_context(|| cannot_make(REASONS))
+}
+
+/// Reads the settings of a generation: whether what no tunnel matches is dropped, and the log level.
+///
+/// # Errors
+///
+/// If it was not pinned by this version or one that lays its state out alike.
+pub(crate) fn read(generation: &Generation) -> Result<(bool, LogLevel)> {
+    let path = generation.map(SETTINGS);
+    let words: Array<MapData, Words> = open(&path)?;
+    let [format, unknown_drop, log_level] = words.get(&0, 0).with_context(|| cannot_read(&path))?;
+    match LogLevel::from_repr(log_level) {
+        Some(log_level) if format == FORMAT => Ok((unknown_drop != 0, log_level)),
+        _ => bail!(
+            "{}: is laid out by another version of gre-decap; use that one",
+            path.display()
+        ),
+    }
+}
+
+/// Whether a generation's counters count the same reasons at the same places as this version's.
+///
+/// # Errors
+///
+/// If its reasons cannot be read.
+pub(crate) fn counts_alike(generation: &Generation) -> Result<bool> {
+    let path = generation.map(REASONS);
+    let reasons: Array<MapData, Label> = open(&path)?;
+    let theirs: Vec<_> = reasons
+        .iter()
+        .collect::<Result<_, _>>()
+        .with_context(|| cannot_read(&path))?;
+    Ok(theirs.into_iter().eq(Reason::ALL.iter().map(|reason| label(*reason))))
+}
+
+fn label(reason: Reason) -> Label {
+    let action = match reason.action() {
+        Action::Pass => "pass",
+        Action::Drop => "drop",
+    };
+    let mut label: Label = [0; _];
+    for (to, from) in label
+        .iter_mut()
+        .zip(reason.name().bytes().chain([b' ']).chain(action.bytes()))
+    {
+        *to = from;
+    }
+    label
+}
+
+fn cannot_make(map: &str) -> String {
+    format!("map {map}: cannot be made")
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("{}: cannot be read", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn labels_tell_reasons_apart() {
+        let labels: HashSet<_> = Reason::ALL.iter().map(|reason| label(*reason)).collect();
+        assert_eq!(labels.len(), Reason::COUNT);
+        assert!(
+            labels.iter().all(|label| label.ends_with(&[0])),
+            "a label fills its room"
+        );
+    }
+}

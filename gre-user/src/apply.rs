@@ -1,0 +1,213 @@
+//! Brings the kernel to what a configuration says: all of it, or nothing.
+//!
+//! The steps, of which all before the last leave what runs as it is, or put it back:
+//!
+//! 1. read what runs, and plan what must be attached, replaced and detached ([`AttachPlan`]),
+//! 2. load the new program, fill its maps, and make its counters ready ([`Datapath`]),
+//! 3. pin the new generation whole, put its program on the interfaces, and point `current` to it,
+//! 4. detach from interfaces that are not configured any more, and remove older generations.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use aya::programs::ProgramInfo;
+
+use crate::about;
+use crate::attach::{Applied, AttachPlan, Attached, Undone, pinned_links};
+use crate::carry::Carry;
+use crate::config::Config;
+use crate::datapath::{self, Datapath};
+use crate::host::{self, Capability, Interface, missing_capabilities};
+use crate::running::Running;
+use crate::settings::{LogLevel, Settings};
+use crate::state::{Generation, Root};
+use crate::tables::{Ids, Tables};
+
+/// What was done.
+pub struct Outcome {
+    /// The interfaces that have the program, in the configuration's order; none if nothing was changed.
+    pub interfaces: Option<Vec<Attached>>,
+    /// How many tunnels run.
+    pub tunnels: usize,
+    /// What an operator must know, a line each.
+    pub warnings: Vec<String>,
+    /// The program, unless the running one was right.
+    pub datapath: Option<Datapath>,
+}
+
+/// Brings the kernel to what the configuration says.
+///
+/// # Errors
+///
+/// If this process may not, if the host is not as the configuration wants it, or if the kernel refuses. What ran before goes
+/// on as it was, or the line says what does not.
+pub fn apply(config: &Config, root: &Root, log_level: LogLevel) -> Result<Outcome> {
+    datapath::ensure_built_in()?;
+    ensure_privileges()?;
+    let locked = root.lock()?;
+    let root = locked.root();
+    let running = root.current()?;
+    let runs = running.is_some();
+    let replaced = replace(config, root, running, log_level).map_err(|undone| match (undone.complete, runs) {
+        (false, _) => undone.error,
+        (true, true) => anyhow!("{:#}; what was running goes on as before", undone.error),
+        (true, false) => match root.remove_if_empty() {
+            Ok(()) => undone.error,
+            Err(failed) => anyhow!("{:#}; and {failed:#}", undone.error),
+        },
+    })?;
+    replaced.finish(root).context("the configuration is in force, but")
+}
+
+fn ensure_privileges() -> Result<()> {
+    let missing = missing_capabilities(&Capability::FOR_LOADING)?;
+    ensure!(
+        missing.is_empty(),
+        "this process lacks {} to load and attach BPF programs; run as root, or give it what it lacks",
+        missing.join(", ")
+    );
+    Ok(())
+}
+
+/// What is in force, before what was in force is cleared away.
+struct Replaced {
+    generation: Generation,
+    applied: Option<Applied>,
+    outcome: Outcome,
+}
+
+fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level: LogLevel) -> Result<Replaced, Undone> {
+    let running = running
+        .map(Running::read)
+        .transpose()
+        .context("what is running cannot be read (`gre-decap unload` removes it)")?;
+    let (links, here) = (pinned_links(root)?, host::interfaces()?);
+    let plan = AttachPlan::make(&config.interfaces, links, &here, root, Interface::by_name)?;
+    let mut warnings = plan.warnings();
+
+    let none = BTreeMap::new();
+    let names = running.as_ref().map_or(&none, |running| &running.tables.names);
+    let wanted = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
+    let ids = Ids::assign(wanted, names, config.max_tunnels)?;
+    let tables = Tables::of(config, &ids);
+    let settings = Settings::of(config, &tables, log_level);
+    let carry = match &running {
+        Some(running) => Carry::choose(&running.generation, &ids, config.max_tunnels)?,
+        None => Carry::Fresh,
+    };
+    let shared = running.as_ref().filter(|_| carry == Carry::Shared);
+    let mut datapath = Datapath::load(&settings, shared.map(|running| &running.generation))?;
+
+    let tunnels = tables.names.len();
+    if let Some(running) = shared
+        && plan.is_done(running.program.id())
+        && is_same(running, &settings, &tables, &mut datapath)?
+    {
+        let outcome = Outcome {
+            interfaces: None,
+            tunnels,
+            warnings,
+            datapath: None,
+        };
+        return Ok(Replaced {
+            generation: running.generation.clone(),
+            applied: None,
+            outcome,
+        });
+    }
+    if running.is_some() && carry == Carry::Fresh {
+        let line = "the version that runs counts other things than this one: all counters start at zero";
+        warnings.push(line.to_owned());
+    }
+    datapath.fill(&tables)?;
+    carry.prepare(datapath.ebpf(), &ids, &tables, running.as_ref())?;
+
+    let programs = programs(root)?;
+    let generation = root.create_generation()?;
+    match put_in_force(root, &generation, &mut datapath, &settings, plan, &programs) {
+        Ok(mut applied) => {
+            warnings.append(&mut applied.warnings);
+            let outcome = Outcome {
+                interfaces: None,
+                tunnels,
+                warnings,
+                datapath: Some(datapath),
+            };
+            Ok(Replaced {
+                generation,
+                applied: Some(applied),
+                outcome,
+            })
+        }
+        // Its program still runs somewhere, and so must stay pinned.
+        Err(undone) if !undone.complete => Err(undone),
+        Err(undone) => Err(match generation.remove() {
+            Ok(()) => undone,
+            Err(failed) => anyhow!("{:#}; and {failed:#}", undone.error).into(),
+        }),
+    }
+}
+
+/// Whether the running generation is what would be loaded.
+fn is_same(running: &Running, settings: &Settings, tables: &Tables, datapath: &mut Datapath) -> Result<bool> {
+    // Records of a program that logs go to the process that loaded it, so this one needs a program of its own.
+    let logs = settings.log_level != LogLevel::Off;
+    // The tag is a hash of the instructions. What the verifier prunes by comes after it, and is compared as settings.
+    let same_program = running.program.tag() == datapath.info()?.tag();
+    Ok(!logs && same_program && running.settings == *settings && running.tables == *tables)
+}
+
+/// Where each program is pinned that a link may run, those that a killed load has left too.
+fn programs(root: &Root) -> Result<BTreeMap<u32, PathBuf>> {
+    let mut programs = BTreeMap::new();
+    for generation in root.generations()? {
+        let path = generation.program();
+        let context = || format!("{}: cannot be read", path.display());
+        // A load that was killed early has pinned none.
+        if path.try_exists().with_context(context)? {
+            let id = ProgramInfo::from_pin(&path).with_context(context)?.id();
+            programs.insert(id, path);
+        }
+    }
+    Ok(programs)
+}
+
+/// Pins the generation, puts its program on the interfaces, and points `current` to it; or undoes what it did.
+fn put_in_force(
+    root: &Root,
+    generation: &Generation,
+    datapath: &mut Datapath,
+    settings: &Settings,
+    plan: AttachPlan,
+    programs: &BTreeMap<u32, PathBuf>,
+) -> Result<Applied, Undone> {
+    datapath.pin(generation)?;
+    about::pin(generation, settings)?;
+    let program = datapath
+        .program()?
+        .fd()
+        .context("the loaded program has no descriptor")?;
+    let applied = plan.apply(root, program.as_fd(), programs, Interface::by_name)?;
+    match root.put_in_force(generation) {
+        Ok(()) => Ok(applied),
+        Err(error) => Err(applied.undo(error)),
+    }
+}
+
+impl Replaced {
+    /// Clears away what is in force no longer, and what killed loads have left.
+    fn finish(self, root: &Root) -> Result<Outcome> {
+        let Self {
+            generation,
+            applied,
+            mut outcome,
+        } = self;
+        outcome.interfaces = applied.map(Applied::finish).transpose()?;
+        for other in root.generations()?.iter().filter(|other| **other != generation) {
+            other.remove()?;
+        }
+        Ok(outcome)
+    }
+}

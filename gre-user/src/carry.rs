@@ -1,0 +1,162 @@
+//! Counters and sequence state from one generation to the next.
+//!
+//! The new program goes on with the maps of the old one where it can: nothing is lost, for nothing is copied. Else each
+//! tunnel's state is copied by its name before the new program runs; what the old one counts after that, for as long as the
+//! replacement takes, is lost.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use aya::Ebpf;
+use aya::maps::{Array, MapData, MapInfo, MapType, PerCpuArray};
+use gre_common::counters::Counters;
+use gre_common::maps::{COUNTERS, SEQUENCES};
+use gre_common::sequence::SequenceState;
+
+use crate::about;
+use crate::counters::{NO_TUNNEL, on_one_cpu, read_sum};
+use crate::running::Running;
+use crate::state::Generation;
+use crate::tables::{Ids, Tables, map, open};
+
+/// How a new generation comes to its counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carry {
+    /// It has none to go on with, and starts at zero.
+    Fresh,
+    /// It shares the running generation's maps.
+    Shared,
+    /// It gets copies of the running generation's.
+    Copied,
+}
+
+/// What a map must look like to be used for another one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Layout {
+    kind: MapType,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+    flags: u32,
+}
+
+impl Layout {
+    fn of<V>(kind: MapType, max_tunnels: u32) -> Self {
+        let entries = max_tunnels.saturating_add(1);
+        Self {
+            kind,
+            key_size: size_of::<u32>() as u32,
+            value_size: size_of::<V>() as u32,
+            entries,
+            flags: 0,
+        }
+    }
+
+    fn of_pin(path: &Path) -> Result<Self> {
+        let context = || format!("{}: cannot be looked at", path.display());
+        let info = MapInfo::from_pin(path).with_context(context)?;
+        Ok(Self {
+            kind: info.map_type().with_context(context)?,
+            key_size: info.key_size(),
+            value_size: info.value_size(),
+            entries: info.max_entries(),
+            flags: info.map_flags(),
+        })
+    }
+
+    fn differs_in_entries_only(self, other: Self) -> bool {
+        Self {
+            entries: other.entries,
+            ..self
+        } == other
+    }
+}
+
+impl Carry {
+    /// What can be done with a running generation's counters.
+    ///
+    /// # Errors
+    ///
+    /// If its maps cannot be looked at.
+    pub(crate) fn choose(running: &Generation, ids: &Ids, max_tunnels: u32) -> Result<Self> {
+        let counters = Layout::of_pin(&running.map(COUNTERS))?;
+        let sequences = Layout::of_pin(&running.map(SEQUENCES))?;
+        let wanted_counters = Layout::of::<Counters>(MapType::PerCpuArray, max_tunnels);
+        let wanted_sequences = Layout::of::<SequenceState>(MapType::Array, max_tunnels);
+        let readable = counters.differs_in_entries_only(wanted_counters)
+            && sequences.differs_in_entries_only(wanted_sequences)
+            && about::counts_alike(running)?;
+        Ok(if !readable {
+            Self::Fresh
+        } else if counters == wanted_counters && sequences == wanted_sequences && !ids.takes_over() {
+            Self::Shared
+        } else {
+            Self::Copied
+        })
+    }
+
+    /// Makes the counters of a loaded object ready, before it runs.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be read or written.
+    pub(crate) fn prepare(self, ebpf: &mut Ebpf, ids: &Ids, tables: &Tables, running: Option<&Running>) -> Result<()> {
+        match (self, running) {
+            (Self::Shared, _) => clear(ebpf, ids.added()),
+            (Self::Copied, Some(running)) => copy(ebpf, tables, running),
+            (Self::Copied | Self::Fresh, _) => Ok(()),
+        }
+    }
+}
+
+/// What earlier tunnels with these ids have left.
+fn clear(ebpf: &mut Ebpf, ids: &[u32]) -> Result<()> {
+    let mut counters: PerCpuArray<_, Counters> = PerCpuArray::try_from(map(ebpf, COUNTERS)?)?;
+    for &id in ids {
+        counters
+            .set(id, on_one_cpu(Counters::ZERO)?, 0)
+            .with_context(|| cannot_write(COUNTERS))?;
+    }
+    let mut sequences: Array<_, SequenceState> = Array::try_from(map(ebpf, SEQUENCES)?)?;
+    for &id in ids {
+        sequences
+            .set(id, SequenceState::default(), 0)
+            .with_context(|| cannot_write(SEQUENCES))?;
+    }
+    Ok(())
+}
+
+fn copy(ebpf: &mut Ebpf, tables: &Tables, running: &Running) -> Result<()> {
+    let new_ids: BTreeMap<_, _> = tables.names.iter().map(|(id, name)| (name, *id)).collect();
+    let tunnels: Vec<_> = running
+        .tables
+        .names
+        .iter()
+        .filter_map(|(old, name)| new_ids.get(name).map(|new| (*old, *new)))
+        .collect();
+
+    let path = running.generation.map(COUNTERS);
+    let old: PerCpuArray<MapData, Counters> = open(&path)?;
+    let mut new: PerCpuArray<_, Counters> = PerCpuArray::try_from(map(ebpf, COUNTERS)?)?;
+    for &(from, to) in tunnels.iter().chain(&[(NO_TUNNEL, NO_TUNNEL)]) {
+        let sum = read_sum(&old, from).with_context(|| format!("{}: cannot be read", path.display()))?;
+        new.set(to, on_one_cpu(sum)?, 0)
+            .with_context(|| cannot_write(COUNTERS))?;
+    }
+
+    let path = running.generation.map(SEQUENCES);
+    let old: Array<MapData, SequenceState> = open(&path)?;
+    let mut new: Array<_, SequenceState> = Array::try_from(map(ebpf, SEQUENCES)?)?;
+    for (from, to) in tunnels {
+        let state = old
+            .get(&from, 0)
+            .with_context(|| format!("{}: cannot be read", path.display()))?;
+        new.set(to, state, 0).with_context(|| cannot_write(SEQUENCES))?;
+    }
+    Ok(())
+}
+
+fn cannot_write(map: &str) -> String {
+    format!("map {map}: cannot be written")
+}

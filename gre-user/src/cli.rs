@@ -1,0 +1,210 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{check, load, run, stats, status, unload};
+use crate::error::Error;
+use crate::output::{print, report};
+use crate::settings::LogLevel;
+use crate::state::{DEFAULT_ROOT, Root};
+
+/// Where the configuration is unless `--config` says otherwise.
+const DEFAULT_CONFIG: &str = "/etc/gre-decap/config.toml";
+
+/// Decapsulates GRE in the network driver, by XDP.
+#[derive(Debug, Parser)]
+#[command(name = "gre-decap", version, after_help = EXIT_STATUS)]
+struct Cli {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// The folder in a BPF filesystem that holds the running state; instances with different ones live side by side
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_ROOT)]
+    root: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_STATUS: &str = "Exit status: 0 done; 1 failed; 2 wrong usage or wrong configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Validate the file, and report what on this host would make it fail or slow
+    Check,
+    /// Bring the kernel to what the file says, and exit; again to change what runs, without losing a packet
+    Load,
+    /// Load, then stay: SIGHUP reads the file again, SIGTERM and SIGINT detach
+    Run(Run),
+    /// Detach from all interfaces and remove the running state; nothing to do is no failure
+    Unload,
+    /// Show interfaces, program and tunnels as they are in the kernel
+    Status(Json),
+    /// Show counters per tunnel and reason
+    Stats(Stats),
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Leave the program attached at the end; `gre-decap unload` detaches it
+    #[arg(long)]
+    keep: bool,
+    /// How much the loader and the program log to standard error; from debug on, every packet's fate
+    #[arg(long, value_name = "LEVEL", default_value = "off")]
+    log_level: LogLevel,
+}
+
+#[derive(Debug, Args)]
+struct Json {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Stats {
+    #[command(flatten)]
+    json: Json,
+    /// Show rates every so many seconds until interrupted, with --json as one line each
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
+    watch: Option<Duration>,
+}
+
+/// A time span from 0.1 seconds to a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 0.1..=86_400.0) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected seconds from 0.1 to 86400".to_owned()),
+    }
+}
+
+/// Does what the arguments (the program's name first) ask for, and returns the process's exit status.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match execute(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(error, Error::ClosedPipe) {
+                report("error", &error);
+            }
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return print(&error.render().to_string());
+        }
+        Err(error) => return Err(Error::Usage(usage(&error))),
+    };
+    let root = Root::new(cli.root);
+    match cli.command {
+        Command::Check => check::execute(&cli.config, &root),
+        Command::Load => load::execute(&cli.config, &root),
+        Command::Run(Run { keep, log_level }) => run::execute(&cli.config, &root, run::Options { log_level, keep }),
+        Command::Unload => unload::execute(&root),
+        Command::Status(Json { json }) => status::execute(&root, json),
+        Command::Stats(Stats {
+            json: Json { json },
+            watch,
+        }) => stats::execute(&root, json, watch),
+    }
+}
+
+/// Clap's words in one line: what is wrong and its tips, without the usage.
+fn usage(error: &clap::Error) -> String {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+    ) {
+        return "no command; see `gre-decap --help`".to_owned();
+    }
+    let text = error.render().to_string();
+    let lines: Vec<_> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let line = lines.join(" ").replace(" tip: ", "; tip: ");
+    format!(
+        "{}; see `gre-decap --help`",
+        line.strip_prefix("error: ").unwrap_or(&line)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &str) -> Result<Cli, String> {
+        let arguments = ["gre-decap"].into_iter().chain(arguments.split_whitespace());
+        Cli::try_parse_from(arguments).map_err(|error| usage(&error))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_and_after_the_command() {
+        for arguments in ["--config f --root /r load", "load --config f --root /r"] {
+            let cli = parse(arguments).unwrap();
+            assert_eq!((cli.config, cli.root), ("f".into(), "/r".into()));
+        }
+        let cli = parse("check").unwrap();
+        assert_eq!((cli.config, cli.root), (DEFAULT_CONFIG.into(), DEFAULT_ROOT.into()));
+    }
+
+    #[test]
+    fn watching() {
+        let watch = |arguments| match parse(arguments).unwrap().command {
+            Command::Stats(stats) => (stats.watch, stats.json.json),
+            command => panic!("{command:?}"),
+        };
+        assert_eq!(watch("stats"), (None, false));
+        assert_eq!(watch("stats --watch"), (Some(Duration::from_secs(1)), false));
+        assert_eq!(watch("stats --watch --json"), (Some(Duration::from_secs(1)), true));
+        assert_eq!(
+            watch("stats --json --watch 0.5"),
+            (Some(Duration::from_millis(500)), true)
+        );
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line() {
+        for (arguments, line) in [
+            ("", "no command; see `gre-decap --help`"),
+            ("--root /r", "no command; see `gre-decap --help`"),
+            (
+                "lod",
+                "unrecognized subcommand 'lod'; tip: a similar subcommand exists: 'load'; see `gre-decap --help`",
+            ),
+            (
+                "load --fast",
+                "unexpected argument '--fast' found; see `gre-decap --help`",
+            ),
+            (
+                "stats --watch 0",
+                "invalid value '0' for '--watch [<SECONDS>]': expected seconds from 0.1 to 86400; see `gre-decap --help`",
+            ),
+            (
+                "run --log-level loud",
+                "invalid value 'loud' for '--log-level <LEVEL>' [possible values: off, error, warn, info, debug, trace]; see \
+                 `gre-decap --help`",
+            ),
+        ] {
+            assert_eq!(parse(arguments).unwrap_err(), line);
+        }
+    }
+}

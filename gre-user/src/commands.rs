@@ -1,0 +1,8 @@
+//! What each command does.
+
+pub mod check;
+pub mod load;
+pub mod run;
+pub mod stats;
+pub mod status;
+pub mod unload;

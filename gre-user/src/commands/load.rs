@@ -1,0 +1,57 @@
+//! `load`: brings the kernel to what the file says.
+
+use std::path::Path;
+
+use crate::apply::{Outcome, apply};
+use crate::config::Config;
+use crate::error::Error;
+use crate::output::{print, report};
+use crate::settings::LogLevel;
+use crate::state::Root;
+
+/// Loads the file and says what was done.
+///
+/// # Errors
+///
+/// If the file is wrong, and those of [`apply`].
+pub fn execute(file: &Path, root: &Root) -> Result<(), Error> {
+    tell(&load(file, root, LogLevel::Off)?)
+}
+
+/// Loads the file.
+pub(super) fn load(file: &Path, root: &Root, log_level: LogLevel) -> Result<Outcome, Error> {
+    let config = Config::from_file(file)?;
+    let mut outcome = apply(&config, root, log_level)?;
+    let path = file.display();
+    outcome.warnings.extend(
+        config
+            .warnings()
+            .into_iter()
+            .map(|warning| format!("{path}: {warning}")),
+    );
+    Ok(outcome)
+}
+
+/// Says what was done, and on standard error what to know about it.
+pub(super) fn tell(outcome: &Outcome) -> Result<(), Error> {
+    for warning in &outcome.warnings {
+        report("warning", warning);
+    }
+    let Some(interfaces) = &outcome.interfaces else {
+        return print("nothing changed\n");
+    };
+    let on: Vec<_> = interfaces
+        .iter()
+        .map(|attached| format!("{} ({})", attached.name, attached.mode))
+        .collect();
+    let on = if on.is_empty() {
+        "no interface".to_owned()
+    } else {
+        on.join(", ")
+    };
+    let tunnels = match outcome.tunnels {
+        1 => "1 tunnel".to_owned(),
+        tunnels => format!("{tunnels} tunnels"),
+    };
+    print(&format!("loaded {tunnels} on {on}\n"))
+}

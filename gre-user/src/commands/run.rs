@@ -1,0 +1,147 @@
+//! `run`: loads, then stays: reads the file again on SIGHUP, detaches at SIGTERM and SIGINT.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use aya_log::EbpfLogger;
+use log::Log;
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::load::{load, tell};
+use super::unload;
+use crate::apply::Outcome;
+use crate::error::Error;
+use crate::output::report;
+use crate::settings::LogLevel;
+use crate::state::Root;
+
+/// How often the program's log records are fetched.
+const FLUSH: Duration = Duration::from_millis(100);
+
+/// What `run` was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// Whether the program stays attached when this process ends.
+    pub keep: bool,
+}
+
+/// Loads the file and stays until told to end.
+///
+/// # Errors
+///
+/// If the first load fails, or the detaching at the end. A file that is wrong when it is read again is reported, and changes
+/// nothing.
+pub fn execute(file: &Path, root: &Root, options: Options) -> Result<(), Error> {
+    start_logger(options.log_level)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the event loop cannot be started")?;
+    let guard = runtime.enter();
+    // Before anything is loaded, so that no signal finds it loaded and nobody in charge.
+    let mut signals = Signals::new().context("signals cannot be received")?;
+    drop(guard);
+
+    let outcome = load(file, root, options.log_level)?;
+    // From here on all ways out go by the end, unless the operator keeps the program.
+    let result = runtime.block_on(stay(file, root, options.log_level, &mut signals, outcome));
+    if options.keep {
+        return result;
+    }
+    unload::execute(root).and(result)
+}
+
+async fn stay(
+    file: &Path,
+    root: &Root,
+    log_level: LogLevel,
+    signals: &mut Signals,
+    first: Outcome,
+) -> Result<(), Error> {
+    let mut records = Records::of(first, log_level)?;
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.hangup.recv() => match load(file, root, log_level) {
+                Ok(outcome) => records = Records::of(outcome, log_level)?,
+                Err(error) => report("error", error),
+            },
+            () = records.flush() => {}
+        }
+    }
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// The program's log records.
+struct Records {
+    /// None when nothing is logged.
+    logger: Option<EbpfLogger<&'static dyn Log>>,
+    ticks: Interval,
+}
+
+impl Records {
+    /// Says what was loaded, and fetches what that logs.
+    fn of(mut outcome: Outcome, log_level: LogLevel) -> Result<Self, Error> {
+        match tell(&outcome) {
+            // Whoever started this may have stopped reading; that is no reason to end.
+            Ok(()) | Err(Error::ClosedPipe) => {}
+            Err(error) => report("warning", error),
+        }
+        let logger = match &mut outcome.datapath {
+            Some(datapath) if log_level != LogLevel::Off => Some(datapath.logger()?),
+            _ => None,
+        };
+        let mut ticks = interval(FLUSH);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self { logger, ticks })
+    }
+
+    /// Hands on what was logged, now and then; never ends when nothing is logged.
+    async fn flush(&mut self) {
+        let Some(logger) = &mut self.logger else {
+            return std::future::pending().await;
+        };
+        self.ticks.tick().await;
+        logger.flush();
+    }
+}
+
+/// This crate's and the program's log records go to standard error.
+fn start_logger(level: LogLevel) -> Result<()> {
+    let level = match level {
+        LogLevel::Off => log::LevelFilter::Off,
+        LogLevel::Error => log::LevelFilter::Error,
+        LogLevel::Warn => log::LevelFilter::Warn,
+        LogLevel::Info => log::LevelFilter::Info,
+        LogLevel::Debug => log::LevelFilter::Debug,
+        LogLevel::Trace => log::LevelFilter::Trace,
+    };
+    // Aya itself has much to say below warnings.
+    let aya = level.min(log::LevelFilter::Warn);
+    env_logger::Builder::new()
+        .filter_level(level)
+        .filter_module("aya", aya)
+        .try_init()
+        .context("the logger cannot be started")
+}

@@ -1,0 +1,26 @@
+//! Facts about this host, and what they mean for a configuration.
+//!
+//! Everything is read from the kernel when asked for, in the network namespace of the calling thread, and nothing is
+//! changed. [`findings()`] does it in two steps: `facts` reads all that matters once, the modules of `findings` judge it.
+
+mod addresses;
+mod bpf;
+mod capabilities;
+mod ethtool;
+mod facts;
+mod finding;
+mod findings;
+mod firewall;
+mod generic_netlink;
+mod gre_device;
+mod interface;
+mod netlink;
+#[cfg(test)]
+mod recorded;
+mod sysctl;
+mod xdp_features;
+
+pub use self::capabilities::{Capability, missing_capabilities};
+pub use self::finding::{Finding, Severity};
+pub use self::findings::findings;
+pub use self::interface::{AttachedXdp, Interface, XdpMode, interfaces};

@@ -1,0 +1,126 @@
+//! All that is read of this host to check a configuration, read once.
+//!
+//! What cannot be read is kept as the reason why, for the findings to tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::attach::pinned_links;
+use crate::config::Config;
+use crate::state::Root;
+
+use super::addresses;
+use super::bpf::{self, Bpf};
+use super::capabilities::{Capability, missing_capabilities};
+use super::ethtool::{self, Channels};
+use super::firewall::{self, Rule};
+use super::gre_device::{GreDevice, gre_devices};
+use super::interface::{Interface, interfaces};
+use super::sysctl;
+use super::xdp_features::{self, XdpFeatures};
+
+/// Where the kernel shows its BTF.
+const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) kernel: KernelFacts,
+    /// Names of all interfaces.
+    pub(super) interface_names: Result<Vec<String>>,
+    /// The interfaces of the configuration, by the names that it has for them; none where there is no such interface.
+    pub(super) interfaces: BTreeMap<String, Result<Option<InterfaceFacts>>>,
+    /// Ids of the programs that are attached by links in the folder for the pinned state.
+    pub(super) own_programs: Result<BTreeSet<u32>>,
+    /// Which of the tunnels' `local` are addresses of this host.
+    pub(super) local: Result<BTreeSet<IpAddr>>,
+    pub(super) gre_devices: Result<Vec<GreDevice>>,
+    /// Firewall rules about incoming GRE.
+    pub(super) rules: Result<Vec<Rule>>,
+}
+
+#[derive(Debug)]
+pub(super) struct KernelFacts {
+    pub(super) bpf: Result<Bpf>,
+    /// Whether the kernel describes its own types.
+    pub(super) btf: Result<bool>,
+    /// Those that loading needs.
+    pub(super) missing_capabilities: Result<Vec<&'static str>>,
+    /// Whether the folder for the pinned state is in a BPF filesystem.
+    pub(super) root_in_bpffs: Result<bool>,
+}
+
+#[derive(Debug)]
+pub(super) struct InterfaceFacts {
+    pub(super) interface: Interface,
+    pub(super) xdp: Result<XdpFeatures>,
+    /// The offloads that are on, as the kernel calls them.
+    pub(super) offloads: Result<BTreeSet<String>>,
+    /// Its queues; none if the driver does not tell.
+    pub(super) channels: Result<Option<Channels>>,
+    /// Reverse path filtering in force (`IN_DEV_RPFILTER()`): 0 none, 1 strict, 2 loose.
+    pub(super) rp_filter: Result<u32>,
+    /// Whether packets with impossible source addresses are logged (`IN_DEV_LOG_MARTIANS()`).
+    pub(super) logs_martians: Result<bool>,
+}
+
+impl Facts {
+    /// Reads what matters for a configuration whose state is to be pinned in the folder `root`.
+    pub(super) fn read(config: &Config, root: &Path) -> Self {
+        let interface = |name: &str| Ok(Interface::by_name(name)?.map(InterfaceFacts::read));
+        let names: BTreeSet<_> = config
+            .interfaces
+            .iter()
+            .map(|interface| interface.name.clone())
+            .collect();
+        Self {
+            kernel: KernelFacts::read(root),
+            interface_names: interfaces().map(|all| all.into_iter().map(|interface| interface.name).collect()),
+            interfaces: names.into_iter().map(|name| (name.clone(), interface(&name))).collect(),
+            own_programs: own_programs(root),
+            local: addresses::local(&config.tunnels.iter().map(|tunnel| tunnel.local).collect()).map_err(Into::into),
+            gre_devices: gre_devices().map_err(Into::into),
+            rules: firewall::rules().map_err(Into::into),
+        }
+    }
+}
+
+fn own_programs(root: &Path) -> Result<BTreeSet<u32>> {
+    Ok(pinned_links(&Root::new(root))?
+        .into_iter()
+        .map(|link| link.info.program_id)
+        .collect())
+}
+
+impl KernelFacts {
+    fn read(root: &Path) -> Self {
+        Self {
+            bpf: Bpf::probe().map_err(Into::into),
+            btf: Path::new(VMLINUX_BTF).try_exists().context(VMLINUX_BTF),
+            missing_capabilities: missing_capabilities(&Capability::FOR_LOADING),
+            root_in_bpffs: bpf::is_in_bpffs(root).map_err(Into::into),
+        }
+    }
+}
+
+impl InterfaceFacts {
+    fn read(interface: Interface) -> Self {
+        // The kernel combines what is set for all and for one interface in two ways (`linux/inetdevice.h`).
+        let both = |parameter| {
+            Ok((
+                sysctl::ipv4("all", parameter)?,
+                sysctl::ipv4(&interface.name, parameter)?,
+            ))
+        };
+        Self {
+            xdp: xdp_features::read(interface.index).map_err(Into::into),
+            offloads: ethtool::active_offloads(interface.index).map_err(Into::into),
+            channels: ethtool::channels(interface.index).map_err(Into::into),
+            rp_filter: both("rp_filter").map(|(all, one)| all.max(one)),
+            logs_martians: both("log_martians").map(|(all, one)| all != 0 || one != 0),
+            interface,
+        }
+    }
+}

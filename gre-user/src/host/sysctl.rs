@@ -1,0 +1,14 @@
+//! Kernel parameters of the calling thread's network namespace, as sysctl(8) shows them.
+
+use std::fs;
+use std::io;
+
+/// A parameter of an interface's IPv4, or of all interfaces' if `interface` is "all".
+pub(super) fn ipv4(interface: &str, parameter: &str) -> io::Result<u32> {
+    let path = format!("/proc/sys/net/ipv4/conf/{interface}/{parameter}");
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+    let text = fs::read_to_string(&path).map_err(named)?;
+    text.trim()
+        .parse()
+        .map_err(|error| named(io::Error::new(io::ErrorKind::InvalidData, error)))
+}

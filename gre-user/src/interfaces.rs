@@ -1,0 +1,62 @@
+//! The interfaces that the program is on, as the kernel has them.
+
+use anyhow::Result;
+
+use crate::attach::{PinnedLink, pinned_links};
+use crate::host::{self, AttachedXdp, Interface};
+use crate::state::Root;
+
+/// An interface that gre-decap has attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceView {
+    /// Its name now, or the one it had if it is not here any more.
+    pub name: String,
+    /// The id of the program that its link attaches.
+    pub program_id: u32,
+    /// The kernel's id for the link.
+    pub link_id: u32,
+    /// The interface and where the program runs on it; none if it is not (or not any more) in this network namespace.
+    pub here: Option<(Interface, AttachedXdp)>,
+}
+
+impl InterfaceView {
+    /// The mode for people and JSON: "native", "generic", "offload", or "gone".
+    pub fn mode(&self) -> String {
+        self.here
+            .as_ref()
+            .map_or_else(|| "gone".to_owned(), |(_, xdp)| xdp.mode.to_string())
+    }
+}
+
+/// All interfaces with a pinned link, in the order of their names.
+///
+/// # Errors
+///
+/// If the links or the interfaces cannot be read.
+pub fn attached(root: &Root) -> Result<Vec<InterfaceView>> {
+    let here = host::interfaces()?;
+    let mut views: Vec<_> = pinned_links(root)?.into_iter().map(|link| view(link, &here)).collect();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(views)
+}
+
+fn view(link: PinnedLink, here: &[Interface]) -> InterfaceView {
+    let program_id = link.info.program_id;
+    // An index alone may be that of an interface in another network namespace.
+    let here = here
+        .iter()
+        .filter(|interface| Some(interface.index) == link.info.interface_index)
+        .find_map(|interface| {
+            let xdp = interface.xdp.iter().find(|xdp| xdp.program_id == program_id)?;
+            Some((interface.clone(), *xdp))
+        });
+    let name = here
+        .as_ref()
+        .map_or(link.made_for, |(interface, _)| interface.name.clone());
+    InterfaceView {
+        name,
+        program_id,
+        link_id: link.info.id,
+        here,
+    }
+}

@@ -1,0 +1,230 @@
+//! The folder in the BPF filesystem that holds the running state. The kernel is its only store.
+//!
+//! ```text
+//! ROOT/links/INTERFACE        the XDP link of an interface: while it is pinned, the program stays attached
+//! ROOT/generation-N/program   a loaded program
+//! ROOT/generation-N/MAP       its maps, named as in `gre_common::maps`, and those of `about`
+//! ROOT/current                symbolic link to the generation that is in force
+//! ```
+//!
+//! A generation is pinned whole before `current` is pointed to it, by a rename: whoever reads sees the old one or the new
+//! one. What a killed load leaves behind (a generation that `current` does not name, a link to its program) is found and
+//! cleared by the next.
+
+mod bpffs;
+mod generation;
+mod lock;
+mod name;
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+
+pub use self::generation::Generation;
+pub use self::lock::Locked;
+
+/// Where the state is pinned unless `--root` says otherwise.
+pub const DEFAULT_ROOT: &str = "/sys/fs/bpf/gre-decap";
+
+const LINKS: &str = "links";
+const CURRENT: &str = "current";
+/// The new `current`, before the rename.
+const NEXT: &str = "next";
+
+/// A state folder, which may not exist.
+#[derive(Clone, Debug)]
+pub struct Root {
+    path: PathBuf,
+}
+
+impl Root {
+    /// The folder at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether anything is there: a generation in force, or what a killed load has left.
+    ///
+    /// # Errors
+    ///
+    /// If no BPF filesystem is mounted there, or the caller may not look.
+    pub fn exists(&self) -> Result<bool> {
+        bpffs::check(&self.path)?;
+        match fs::read_dir(&self.path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.unusable(&error)),
+        }
+    }
+
+    /// The generation in force, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read, or `current` is none of ours.
+    pub fn current(&self) -> Result<Option<Generation>> {
+        let link = self.path.join(CURRENT);
+        match fs::read_link(&link) {
+            Ok(target) => Generation::named(&self.path, &target).map(Some).with_context(|| {
+                format!(
+                    "{}: points to {}, which gre-decap never makes; remove it, or choose another --root",
+                    link.display(),
+                    target.display()
+                )
+            }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("{}: cannot be read", link.display())),
+        }
+    }
+
+    /// The interfaces that have a pinned link, with its path, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn links(&self) -> Result<Vec<(String, PathBuf)>> {
+        let mut links = Vec::new();
+        for file in entries(&self.path.join(LINKS))? {
+            if let Some(interface) = file.to_str().and_then(name::decode) {
+                links.push((interface, self.path.join(LINKS).join(file)));
+            }
+        }
+        links.sort();
+        Ok(links)
+    }
+
+    /// Where the link of an interface is pinned.
+    pub fn link_path(&self, interface: &str) -> PathBuf {
+        self.path.join(LINKS).join(name::encode(interface))
+    }
+
+    /// All generations, in force or left behind, in the order of their numbers.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn generations(&self) -> Result<Vec<Generation>> {
+        let files = entries(&self.path)?;
+        let mut generations: Vec<_> = files
+            .iter()
+            .filter_map(|file| Generation::named(&self.path, Path::new(file)))
+            .collect();
+        generations.sort_by_key(Generation::number);
+        Ok(generations)
+    }
+
+    /// A new, empty generation, which is not in force yet.
+    ///
+    /// # Errors
+    ///
+    /// If its folder cannot be made.
+    pub fn create_generation(&self) -> Result<Generation> {
+        let number = self.generations()?.last().map_or(1, |last| last.number() + 1);
+        let generation = Generation::new(&self.path, number);
+        make_folder(&self.path.join(LINKS))?;
+        make_folder(generation.path())?;
+        Ok(generation)
+    }
+
+    /// Puts a generation in force.
+    ///
+    /// # Errors
+    ///
+    /// If the link cannot be made or renamed; the old one is then still in force.
+    pub fn put_in_force(&self, generation: &Generation) -> Result<()> {
+        let next = self.path.join(NEXT);
+        remove_if_there(&next)?;
+        symlink(generation.folder(), &next).with_context(|| format!("{}: cannot be made", next.display()))?;
+        let current = self.path.join(CURRENT);
+        fs::rename(&next, &current).with_context(|| format!("{}: cannot be replaced", current.display()))
+    }
+
+    /// Removes all that is pinned; links must be detached before. Files that are not ours stay, and with them the folder.
+    ///
+    /// # Errors
+    ///
+    /// If something cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        for (_, link) in self.links()? {
+            remove_if_there(&link)?;
+        }
+        // First, so that nobody reads a generation that is half gone.
+        remove_if_there(&self.path.join(CURRENT))?;
+        remove_if_there(&self.path.join(NEXT))?;
+        for generation in self.generations()? {
+            generation.remove()?;
+        }
+        self.remove_if_empty()
+    }
+
+    /// Removes the folder if nothing is in it, as after a first load that failed.
+    ///
+    /// # Errors
+    ///
+    /// If it is empty and cannot be removed.
+    pub fn remove_if_empty(&self) -> Result<()> {
+        remove_folder(&self.path.join(LINKS))?;
+        remove_folder(&self.path)
+    }
+
+    /// The folder cannot be made, looked into or locked.
+    fn unusable(&self, error: &io::Error) -> anyhow::Error {
+        let root = self.path.display();
+        match error.kind() {
+            ErrorKind::PermissionDenied => anyhow!("--root {root}: {}", bpffs::DENIED),
+            ErrorKind::NotFound => anyhow!("--root {root}: the folder above is not there; make it with mkdir"),
+            _ => anyhow!("--root {root}: cannot be used: {error}"),
+        }
+    }
+}
+
+/// File names in a folder; none if it is not there.
+fn entries(folder: &Path) -> Result<Vec<std::ffi::OsString>> {
+    let context = || format!("{}: cannot be read", folder.display());
+    match fs::read_dir(folder) {
+        Ok(entries) => entries
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<io::Result<_>>()
+            .with_context(context),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(context),
+    }
+}
+
+/// Makes a folder that only its owner may look into, unless it is there.
+fn make_folder(folder: &Path) -> Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("{}: cannot be made", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_if_there(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{}: cannot be removed", file.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder, unless something is in it or mounted on it.
+fn remove_folder(folder: &Path) -> Result<()> {
+    use ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy};
+    match fs::remove_dir(folder) {
+        Err(error) if !matches!(error.kind(), NotFound | DirectoryNotEmpty | ResourceBusy) => {
+            Err(error).with_context(|| format!("{}: cannot be removed", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,154 @@
+//! One process at a time changes a state folder.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{major, minor};
+
+use super::{Root, bpffs};
+
+/// How often the folder may be removed by another process between opening and locking it.
+const TRIES: usize = 16;
+
+/// The right to change a state folder, until dropped. Reading needs none.
+#[derive(Debug)]
+pub struct Locked {
+    _folder: Flock<File>,
+    root: Root,
+}
+
+impl Locked {
+    /// The folder that may be changed.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+}
+
+impl Root {
+    /// Takes the right to change the folder, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If no BPF filesystem is mounted there, if the folder cannot be made, or if another process has the right: its id
+    /// and name are given.
+    pub fn lock(&self) -> Result<Locked> {
+        bpffs::check(self.path())?;
+        for _ in 0..TRIES {
+            match DirBuilder::new().mode(0o700).create(self.path()) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(self.unusable(&error)),
+                _ => {}
+            }
+            if let Some(locked) = self.try_lock()? {
+                return Ok(locked);
+            }
+        }
+        bail!(
+            "{}: is removed again and again by another process; try later",
+            self.path().display()
+        )
+    }
+
+    /// The same for a folder that is there, else nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Root::lock`].
+    pub fn lock_existing(&self) -> Result<Option<Locked>> {
+        for _ in 0..TRIES {
+            if !self.exists()? {
+                return Ok(None);
+            }
+            if let Some(locked) = self.try_lock()? {
+                return Ok(Some(locked));
+            }
+        }
+        Ok(None)
+    }
+
+    /// `None` if the folder went away meanwhile.
+    fn try_lock(&self) -> Result<Option<Locked>> {
+        let folder = match File::open(self.path()) {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.unusable(&error)),
+        };
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(folder) => Ok(self.is_same(&folder)?.then(|| Locked {
+                _folder: folder,
+                root: self.clone(),
+            })),
+            Err((folder, Errno::EWOULDBLOCK)) => {
+                let by = holder(&folder).unwrap_or_else(|| "another process".to_owned());
+                bail!(
+                    "{}: is being changed by {by}; try again when that is done",
+                    self.path().display()
+                )
+            }
+            Err((_, errno)) => Err(self.unusable(&errno.into())),
+        }
+    }
+
+    /// Whether the path still leads to the folder that was locked.
+    fn is_same(&self, folder: &File) -> Result<bool> {
+        let locked = folder.metadata().map_err(|error| self.unusable(&error))?;
+        match fs::metadata(self.path()) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (locked.dev(), locked.ino())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.unusable(&error)),
+        }
+    }
+}
+
+/// Who has locked the folder, if the kernel says so in a way that this process understands.
+fn holder(folder: &File) -> Option<String> {
+    let folder = folder.metadata().ok()?;
+    // As lock_get_status() of the kernel writes it.
+    let inode = format!(
+        "{:02x}:{:02x}:{}",
+        major(folder.dev()),
+        minor(folder.dev()),
+        folder.ino()
+    );
+    let id = process_with_lock(&fs::read_to_string("/proc/locks").ok()?, &inode)?;
+    let name = read_trimmed(Path::new(&format!("/proc/{id}/comm")));
+    Some(name.map_or_else(|_| format!("process {id}"), |name| format!("process {id} ({name})")))
+}
+
+fn read_trimmed(path: &Path) -> io::Result<String> {
+    fs::read_to_string(path).map(|text| text.trim().to_owned())
+}
+
+/// The process that holds the flock on an inode, from lines such as
+/// `1: FLOCK  ADVISORY  WRITE 1234 00:2a:10412 0 EOF` (proc_locks(5)). Those that wait
+/// have an arrow after the number.
+fn process_with_lock(locks: &str, inode: &str) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (kind, process) = (fields.next()?, fields.nth(2)?);
+        // A process of a pid namespace that this one does not see has id 0 or -1.
+        (kind == "FLOCK" && fields.next() == Some(inode)).then(|| process.parse().ok().filter(|&id| id != 0))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holder_is_found_among_the_locks() {
+        let locks = "1: POSIX  ADVISORY  WRITE 9 00:19:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 1234 00:2a:77 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 5678 00:2a:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 0 00:2a:78 0 EOF\n";
+        assert_eq!(process_with_lock(locks, "00:2a:77"), Some(1234));
+        assert_eq!(process_with_lock(locks, "00:19:77"), None);
+        assert_eq!(process_with_lock(locks, "00:2a:7"), None);
+        assert_eq!(process_with_lock(locks, "00:2a:78"), None);
+        assert_eq!(process_with_lock("", "00:2a:77"), None);
+    }
+}

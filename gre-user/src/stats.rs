@@ -1,0 +1,212 @@
+//! Counters as `stats` shows them: the shape of its JSON.
+
+mod rates;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use gre_common::Reason;
+use gre_common::counters::Counters;
+use nix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+use crate::counters::Reading;
+use crate::interfaces::{InterfaceView, attached};
+use crate::running::read_current;
+use crate::state::Root;
+use crate::tables::read_names;
+
+pub use self::rates::{Rates, TunnelRates};
+
+/// All counters at one time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stats {
+    /// Where the program is attached.
+    pub interfaces: Vec<InterfaceStats>,
+    /// The tunnels in the order of their names.
+    pub tunnels: Vec<TunnelStats>,
+    /// Packets by reason, of all tunnels and of what no tunnel matched.
+    pub reasons: Reasons,
+}
+
+/// An interface in the statistics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InterfaceStats {
+    /// Its name.
+    pub name: String,
+    /// Where the program runs: "native", "generic", "offload", or "gone".
+    pub mode: String,
+}
+
+/// A tunnel's counters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TunnelStats {
+    /// The tunnel's name.
+    pub name: String,
+    /// Inner packets delivered.
+    pub packets: u64,
+    /// Their bytes from the inner header on.
+    pub bytes: u64,
+    /// Their bytes from the outer IP header on.
+    pub outer_bytes: u64,
+    /// Seconds since the last of them, as coarse as the kernel's tick; none if there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen_seconds: Option<f64>,
+    /// Packets by reason.
+    pub reasons: Reasons,
+}
+
+/// Packets by the name of their reason; zero counts are left out.
+pub type Reasons = BTreeMap<&'static str, u64>;
+
+impl Stats {
+    /// Reads the counters of what is loaded.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is loaded, or it cannot be read.
+    pub fn read(root: &Root) -> Result<Self> {
+        let (names, reading) = read_current(root, |generation| {
+            let names = read_names(generation)?;
+            let reading = Reading::take(generation, names.keys().copied())?;
+            Ok((names, reading))
+        })?;
+        Ok(Self::of(&attached(root)?, &names, &reading, now()?))
+    }
+
+    fn of(interfaces: &[InterfaceView], names: &BTreeMap<u32, String>, reading: &Reading, now: Duration) -> Self {
+        let interfaces = interfaces
+            .iter()
+            .map(|view| InterfaceStats {
+                name: view.name.clone(),
+                mode: view.mode(),
+            })
+            .collect();
+        let mut total = reasons(&reading.no_tunnel);
+        let mut tunnels = Vec::with_capacity(names.len());
+        for (id, counters) in &reading.tunnels {
+            let Some(name) = names.get(id) else { continue };
+            let tunnel = tunnel(name, counters, now);
+            for (reason, packets) in &tunnel.reasons {
+                *total.entry(reason).or_default() += packets;
+            }
+            tunnels.push(tunnel);
+        }
+        tunnels.sort_by(|a, b| a.name.cmp(&b.name));
+        Self {
+            interfaces,
+            tunnels,
+            reasons: total,
+        }
+    }
+}
+
+fn tunnel(name: &str, counters: &Counters, now: Duration) -> TunnelStats {
+    let Counters {
+        packets,
+        bytes,
+        outer_bytes,
+        last_seen,
+        ..
+    } = *counters;
+    let since = || now.saturating_sub(Duration::from_nanos(last_seen)).as_millis() as f64 / 1000.0;
+    let last_seen_seconds = (last_seen != 0).then(since);
+    TunnelStats {
+        name: name.to_owned(),
+        packets,
+        bytes,
+        outer_bytes,
+        last_seen_seconds,
+        reasons: reasons(counters),
+    }
+}
+
+/// Reasons that share a name (one for each action) are one here.
+fn reasons(counters: &Counters) -> Reasons {
+    let mut reasons = Reasons::new();
+    for (reason, &packets) in Reason::ALL
+        .iter()
+        .zip(&counters.reasons)
+        .filter(|(_, packets)| **packets != 0)
+    {
+        *reasons.entry(reason.name()).or_default() += packets;
+    }
+    reasons
+}
+
+/// The clock that the program stamps packets with.
+fn now() -> Result<Duration> {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .context("clock: cannot be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn counters(packets: u64, last_seen: u64, reasons: &[(Reason, u64)]) -> Counters {
+        let mut counters = Counters {
+            packets,
+            bytes: 100 * packets,
+            outer_bytes: 124 * packets,
+            last_seen,
+            ..Counters::ZERO
+        };
+        for (reason, packets) in reasons {
+            counters.reasons[*reason as usize] = *packets;
+        }
+        counters
+    }
+
+    pub(super) fn stats(no_tunnel: Counters, tunnels: &[(u32, &str, Counters)], now: Duration) -> Stats {
+        let names = tunnels.iter().map(|(id, name, _)| (*id, (*name).to_owned())).collect();
+        let tunnels = tunnels.iter().map(|(id, _, counters)| (*id, *counters)).collect();
+        let interface = InterfaceView {
+            name: "eth0".to_owned(),
+            program_id: 7,
+            link_id: 1,
+            here: None,
+        };
+        Stats::of(&[interface], &names, &Reading { no_tunnel, tunnels }, now)
+    }
+
+    #[test]
+    fn json_has_the_contracts_shape() {
+        let no_tunnel = counters(
+            0,
+            0,
+            &[
+                (Reason::UnknownPassed, 1),
+                (Reason::UnknownDropped, 2),
+                (Reason::GreReserved, 4),
+            ],
+        );
+        let b = counters(3, 1_000_000_000, &[(Reason::ChecksumBad, 5)]);
+        let a = counters(0, 0, &[(Reason::ChecksumBad, 6), (Reason::Ecn, 1)]);
+        let stats = stats(no_tunnel, &[(1, "b", b), (2, "a", a)], Duration::from_millis(1234));
+        assert_eq!(
+            serde_json::to_value(&stats).unwrap(),
+            serde_json::json!({
+                "interfaces": [{"name": "eth0", "mode": "gone"}],
+                "tunnels": [
+                    {"name": "a", "packets": 0, "bytes": 0, "outer_bytes": 0, "reasons": {"checksum_bad": 6, "ecn": 1}},
+                    {"name": "b", "packets": 3, "bytes": 300, "outer_bytes": 372, "last_seen_seconds": 0.234,
+                     "reasons": {"checksum_bad": 5}}
+                ],
+                "reasons": {"unknown_tunnel": 3, "gre_reserved": 4, "checksum_bad": 11, "ecn": 1}
+            })
+        );
+    }
+
+    #[test]
+    fn a_stamp_ahead_of_the_clock_is_now() {
+        let stats = stats(
+            Counters::ZERO,
+            &[(1, "a", counters(1, 2_000_000_000, &[]))],
+            Duration::from_secs(1),
+        );
+        assert_eq!(stats.tunnels[0].last_seen_seconds, Some(0.0));
+    }
+}

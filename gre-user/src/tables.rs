@@ -1,0 +1,231 @@
+//! What the datapath looks packets up in: the content of the tunnel maps, made from a configuration or read from the
+//! kernel. Equal values are equal behaviour.
+
+mod ids;
+mod kernel;
+mod policy;
+mod view;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use aya::Pod;
+use gre_common::endian::Be32;
+use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
+use gre_common::tunnel::Tunnel;
+use ipnet::IpNet;
+
+use crate::config::{self, Config};
+
+pub use self::ids::Ids;
+pub use self::kernel::read_names;
+pub(crate) use self::kernel::{map, open};
+pub use self::view::TunnelView;
+
+/// The content of all tunnel maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Each tunnel's name by its id.
+    pub names: BTreeMap<u32, String>,
+    /// Tunnels over IPv4.
+    pub v4: Entries<Ipv4>,
+    /// Tunnels over IPv6.
+    pub v6: Entries<Ipv6>,
+}
+
+/// The content of the maps of one outer family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entries<A: Address> {
+    /// Tunnels whose remote is a whole address.
+    pub exact: HashMap<Endpoints<A>, Tunnel>,
+    /// Tunnels whose remote is a shorter prefix; "any" is the shortest.
+    pub prefixes: HashMap<EndpointsPrefix<A>, Tunnel>,
+    /// How many tunnels each local address has.
+    pub locals: HashMap<A, u32>,
+}
+
+/// An address as the maps hold it.
+pub trait Address: Pod + Eq + Hash {
+    /// The address for people.
+    fn to_ip(self) -> IpAddr;
+}
+
+impl Address for Ipv4 {
+    fn to_ip(self) -> IpAddr {
+        Ipv4Addr::from_bits(self[0].get()).into()
+    }
+}
+
+impl Address for Ipv6 {
+    fn to_ip(self) -> IpAddr {
+        Ipv6Addr::from(self.map(Be32::to_bytes).concat().try_into().unwrap_or([0; 16])).into()
+    }
+}
+
+impl Tables {
+    /// The tables of a configuration whose tunnels, in the file's order, have these ids.
+    pub fn of(config: &Config, ids: &Ids) -> Self {
+        let mut tables = Self::default();
+        for (tunnel, id) in config.tunnels.iter().zip(ids.iter()) {
+            tables.names.insert(id, tunnel.name.clone());
+            let value = Tunnel {
+                id,
+                policy: policy::of(tunnel),
+            };
+            // The configuration's remotes are of the local's family.
+            match tunnel.local {
+                IpAddr::V4(local) => tables.v4.add(v4(local), tunnel, value, |remote| match remote {
+                    IpNet::V4(net) => Some(v4(net.addr())),
+                    IpNet::V6(_) => None,
+                }),
+                IpAddr::V6(local) => tables.v6.add(v6(local), tunnel, value, |remote| match remote {
+                    IpNet::V6(net) => Some(v6(net.addr())),
+                    IpNet::V4(_) => None,
+                }),
+            }
+        }
+        tables
+    }
+
+    /// Whether any remote is a prefix.
+    pub fn have_prefixes(&self) -> bool {
+        !self.v4.prefixes.is_empty() || !self.v6.prefixes.is_empty()
+    }
+}
+
+impl<A: Address> Entries<A> {
+    fn add(&mut self, local: A, tunnel: &config::Tunnel, value: Tunnel, address: impl Fn(&IpNet) -> Option<A>) {
+        *self.locals.entry(local).or_default() += 1;
+        for remote in &tunnel.remotes {
+            let Some(address) = address(remote) else { continue };
+            let endpoints = Endpoints::new(local, address, tunnel.key.map(Be32::new));
+            if remote.prefix_len() == remote.max_prefix_len() {
+                self.exact.insert(endpoints, value);
+            } else {
+                self.prefixes
+                    .insert(EndpointsPrefix::new(endpoints, remote.prefix_len().into()), value);
+            }
+        }
+    }
+}
+
+// Not derived, which would ask the address for a default too.
+impl<A: Address> Default for Entries<A> {
+    fn default() -> Self {
+        Self {
+            exact: HashMap::new(),
+            prefixes: HashMap::new(),
+            locals: HashMap::new(),
+        }
+    }
+}
+
+fn v4(address: Ipv4Addr) -> Ipv4 {
+    [Be32::new(address.to_bits())]
+}
+
+fn v6(address: Ipv6Addr) -> Ipv6 {
+    let bits = address.to_bits();
+    [96, 64, 32, 0].map(|shift| Be32::new((bits >> shift) as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use gre_common::tunnel::{ChecksumPolicy, InnerTypes, Policy};
+
+    use super::*;
+
+    fn tables(text: &str) -> Tables {
+        let config = Config::from_str(text, "test").unwrap();
+        let ids = Ids::assign(
+            config.tunnels.iter().map(|tunnel| tunnel.name.as_str()),
+            &BTreeMap::new(),
+            1024,
+        )
+        .unwrap();
+        Tables::of(&config, &ids)
+    }
+
+    #[test]
+    fn whole_addresses_and_prefixes_go_to_different_maps() {
+        let tables = tables(
+            "[[tunnel]]\nname = 'a'\nlocal = '198.51.100.20'\nkey = 4200\nchecksum = 'required'\nsequence = 'ordered'\n\
+             remote = ['203.0.113.10', '203.0.113.128/25', 'any']\n\
+             [[tunnel]]\nname = 'b'\nlocal = '198.51.100.20'\nremote = '203.0.113.10/32'\nenabled = false\n\
+             [[tunnel]]\nname = 'c'\nlocal = '2001:db8::1'\nremote = ['2001:db8:f::/48', '2001:db8::2']\ninner = ['mpls']",
+        );
+        let ip = InnerTypes::IPV4.union(InnerTypes::IPV6);
+        let a = Tunnel {
+            id: 1,
+            policy: Policy::new(ChecksumPolicy::Required, true, ip, true),
+        };
+        let b = Tunnel {
+            id: 2,
+            policy: Policy::new(ChecksumPolicy::Optional, false, ip, false),
+        };
+        let c = Tunnel {
+            id: 3,
+            policy: Policy::new(ChecksumPolicy::Optional, false, InnerTypes::MPLS, true),
+        };
+        let local = [Be32::from_bytes([198, 51, 100, 20])];
+        let remote = |last| [Be32::from_bytes([203, 0, 113, last])];
+        let key = Some(Be32::new(4200));
+
+        assert_eq!(
+            tables.v4.exact,
+            HashMap::from([
+                (Endpoints::new(local, remote(10), key), a),
+                (Endpoints::new(local, remote(10), None), b),
+            ])
+        );
+        assert_eq!(
+            tables.v4.prefixes,
+            HashMap::from([
+                (EndpointsPrefix::new(Endpoints::new(local, remote(128), key), 25), a),
+                (EndpointsPrefix::new(Endpoints::new(local, [Be32::new(0)], key), 0), a),
+            ])
+        );
+        assert_eq!(tables.v4.locals, HashMap::from([(local, 2)]));
+
+        let address = |text: &str| v6(text.parse().unwrap());
+        let local = address("2001:db8::1");
+        assert_eq!(local[0].to_bytes(), [0x20, 1, 0xd, 0xb8]);
+        assert_eq!(local[3].to_bytes(), [0, 0, 0, 1]);
+        assert_eq!(
+            tables.v6.exact,
+            HashMap::from([(Endpoints::new(local, address("2001:db8::2"), None), c)])
+        );
+        assert_eq!(
+            tables.v6.prefixes,
+            HashMap::from([(
+                EndpointsPrefix::new(Endpoints::new(local, address("2001:db8:f::"), None), 48),
+                c
+            )])
+        );
+        assert_eq!(tables.v6.locals, HashMap::from([(local, 1)]));
+        assert_eq!(
+            tables.names,
+            BTreeMap::from([(1, "a".into()), (2, "b".into()), (3, "c".into())])
+        );
+        assert!(tables.have_prefixes());
+    }
+
+    #[test]
+    fn only_prefixes_need_the_prefix_look_up() {
+        let text = "[[tunnel]]\nname = 'a'\nlocal = '198.51.100.20'\nremote = '203.0.113.10'";
+        assert!(!tables(text).have_prefixes());
+    }
+
+    #[test]
+    fn addresses_survive() {
+        for text in ["198.51.100.20", "0.0.0.0", "2001:db8:1:2:3:4:5:6", "::"] {
+            let ip: IpAddr = text.parse().unwrap();
+            let back = match ip {
+                IpAddr::V4(address) => v4(address).to_ip(),
+                IpAddr::V6(address) => v6(address).to_ip(),
+            };
+            assert_eq!(back, ip);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The laboratory itself: that its namespaces are apart and its wires faithful.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use gre_tests::lab::{Captured, Lab, Namespace, Wire};
+use gre_tests::lab_or_skip;
+
+#[test]
+fn namespaces_are_apart_and_joined_by_a_veth() -> Result<()> {
+    let Some(lab) = lab_or_skip!() else { return Ok(()) };
+    let mounts_before = fs::read_to_string("/proc/thread-self/mountinfo")?;
+    let (a, b) = (lab.namespace("a")?, lab.namespace("b")?);
+    let (end_a, end_b) = lab.veth(
+        a.end("left")
+            .address("198.51.100.1/24")
+            .address("2001:db8:1::1/64")
+            .mtu(1400),
+        b.end("right")
+            .address("198.51.100.2/24")
+            .address("2001:db8:1::2/64")
+            .gro(),
+    )?;
+    assert_eq!(end_a.mac, [2, 0, 0, 0, 1, 1]);
+
+    a.ping("198.51.100.2".parse()?, 56)?;
+    b.ping("2001:db8:1::1".parse()?, 1000)?;
+
+    let interfaces = |namespace: &Namespace| {
+        namespace.run(|| {
+            let mut names = fs::read_dir("/sys/class/net")?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<Result<Vec<_>>>()?;
+            // A kernel with other tunnels built in gives every namespace their fallback devices.
+            names.retain(|name| name == "left" || name == "right");
+            Ok(names)
+        })
+    };
+    assert_eq!(interfaces(&a)?, ["left"]);
+    assert_eq!(interfaces(&b)?, ["right"]);
+    let read = |namespace: &Namespace, file: &str| {
+        let path = format!("/sys/class/net/{file}");
+        namespace.run(|| fs::read_to_string(&path).context(path.clone()))
+    };
+    assert_eq!(read(&a, "left/mtu")?.trim(), "1400");
+    assert_eq!(read(&b, "right/ifindex")?.trim(), end_b.index.to_string());
+    assert_eq!(read(&b, "right/address")?.trim(), "02:00:00:00:01:02");
+
+    // One BPF filesystem in all of the lab's namespaces, another in the next lab, and none of it outside.
+    a.run(|| Ok(fs::create_dir("/sys/fs/bpf/pins")?))?;
+    assert!(b.run(|| Ok(fs::exists("/sys/fs/bpf/pins")?))?);
+    let other = Lab::new()?.namespace("other")?;
+    assert!(!other.run(|| Ok(fs::exists("/sys/fs/bpf/pins")?))?);
+    assert!(!fs::exists("/sys/fs/bpf/pins")?);
+    let file = lab.write_file("config.toml", "text")?;
+    assert_eq!(a.run(|| Ok(fs::read_to_string(&file)?))?, "text");
+    assert!(!fs::exists(&file)?);
+    assert_eq!(fs::read_to_string("/proc/thread-self/mountinfo")?, mounts_before);
+    Ok(())
+}
+
+#[test]
+fn commands_run_inside_and_die_with_the_thread_that_started_them() -> Result<()> {
+    let Some(lab) = lab_or_skip!() else { return Ok(()) };
+    let a = lab.namespace("a")?;
+    let inside = a.run(|| Ok(fs::read_link("/proc/thread-self/ns/net")?))?;
+    assert_ne!(inside, fs::read_link("/proc/thread-self/ns/net")?);
+    let output = a
+        .command("sh")
+        .args(["-c", "readlink /proc/self/ns/net; pwd"])
+        .output()?;
+    let expected = format!("{}\n{}\n", inside.display(), std::env::current_dir()?.display());
+    assert_eq!(String::from_utf8(output.stdout)?, expected);
+
+    let mut child = thread::scope(|scope| {
+        scope
+            .spawn(|| a.command("sleep").arg("60").spawn())
+            .join()
+            .expect("the thread does not panic")
+    })?;
+    assert_eq!(child.wait()?.signal(), Some(9));
+
+    let error = a
+        .ip("link set absent up")
+        .expect_err("there is no such interface")
+        .to_string();
+    assert!(
+        error.contains("`ip link set absent up` in namespace a: ") && error.contains("absent"),
+        "{error}"
+    );
+    let error = a
+        .sysctl("net.ipv4.absent", "1")
+        .expect_err("there is no such parameter")
+        .to_string();
+    assert!(error.contains("/proc/sys/net/ipv4/absent"), "{error}");
+    let error = a.end("far-too-long-a-name");
+    let error = format!("{:#}", lab.veth(error, a.end("b")).expect_err("the name is too long"));
+    assert!(error.contains("far-too-long-a-name"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_wire_shows_frames_with_their_vlan_tags() -> Result<()> {
+    let Some(lab) = lab_or_skip!() else { return Ok(()) };
+    let (a, b) = (lab.namespace("a")?, lab.namespace("b")?);
+    let (end_a, end_b) = lab.veth((&a, "left"), (&b, "right"))?;
+    let (left, right) = (Wire::open(&a, "left")?, Wire::open(&b, "right")?);
+    let addresses = [end_b.mac, end_a.mac].concat();
+    for tags in ["", "8100 2064", "88a8 6001 8100 0fff", "8100 0001 8100 0002"] {
+        // 0x88b5 is an EtherType for experiments (IEEE 802), which no stack answers.
+        let frame = [addresses.clone(), octets(tags), octets("88b5"), vec![0xa5; 46]].concat();
+        left.send(&frame)?;
+        let seen = right.expect(&format!("the frame with tags `{tags}`"), |seen| {
+            seen.bytes.ends_with(&[0xa5; 46])
+        })?;
+        assert_eq!(
+            seen,
+            Captured {
+                bytes: frame,
+                outgoing: false
+            }
+        );
+    }
+    // A frame from the interface's own host, seen on its way out.
+    a.ip("address add 198.51.100.1/24 dev left")?;
+    a.ip("neighbour add 198.51.100.2 lladdr 02:00:00:00:01:02 dev left")?;
+    let ping = a.send_ping("198.51.100.2".parse()?, 56)?;
+    let request = left.expect("the echo request", |seen| {
+        seen.outgoing && seen.bytes.get(23) == Some(&1)
+    })?;
+    let arrived = right.expect("the echo request", |seen| seen.bytes == request.bytes)?;
+    assert!(!arrived.outgoing);
+    drop(ping);
+
+    assert_eq!(left.next(Duration::ZERO)?.filter(|seen| !seen.outgoing), None);
+    let error = left
+        .send(&addresses)
+        .expect_err("a frame without EtherType")
+        .to_string();
+    assert!(error.contains("send 12 bytes on left in namespace a"), "{error}");
+    let error = Wire::open(&a, "absent")
+        .expect_err("there is no such interface")
+        .to_string();
+    assert!(error.contains("absent in namespace a"), "{error}");
+    Ok(())
+}
+
+fn octets(hex: &str) -> Vec<u8> {
+    let digits: String = hex.split_whitespace().collect();
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex digits"))
+        .collect()
+}

@@ -1,0 +1,12 @@
+//! The loader on a real kernel: `gre-decap` as an operator runs it, in network namespaces.
+//!
+//! The environment variable GRE_DECAP_BINARY holds the path of a `gre-decap` with its eBPF program inside, as
+//! `cargo xtask test` sets it; without it these tests are skipped.
+
+mod attaching;
+mod killed;
+mod loading;
+mod refusals;
+mod reloading;
+mod running;
+mod site;

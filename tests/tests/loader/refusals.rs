@@ -1,0 +1,250 @@
+//! Bad input: one clear line each, the contract's exit status, and nothing changed.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::process;
+
+use anyhow::Result;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::site::{CONFIG, ROOT, site_or_return};
+
+#[test]
+fn wrong_configurations() -> Result<()> {
+    let site = site_or_return!();
+    let tunnel = |lines: &str| format!("[[tunnel]]\nname = 'a'\nlocal = '198.51.100.20'\n{lines}\n");
+    let cases = [
+        (
+            "unknwon = 'pass'".to_owned(),
+            "1: unknown key `unknwon`; did you mean `unknown`?",
+        ),
+        (
+            "max_tunnels = 'many'".to_owned(),
+            "1: key `max_tunnels`: expected an integer from 1 to 1048576, found 'many'",
+        ),
+        (
+            "unknown = pass".to_owned(),
+            "1: not valid TOML: pass is no value; write strings in quotes: \"pass\"",
+        ),
+        (
+            tunnel("remote = '203.0.113.256'"),
+            "4: [[tunnel]] \"a\": key `remote`: expected an address, a prefix or \"any\"",
+        ),
+        (
+            tunnel("remote = '203.0.113.10/24'"),
+            "4: [[tunnel]] \"a\": key `remote`: '203.0.113.10/24' has host bits set",
+        ),
+        (
+            tunnel("remote = '2001:db8::1'"),
+            "4: [[tunnel]] \"a\": key `remote`: '2001:db8::1' is IPv6, but `local`",
+        ),
+        (
+            tunnel("remote = 'any'\nkey = 4294967296"),
+            "5: [[tunnel]] \"a\": key `key`: expected an integer from 0 to 4294967295",
+        ),
+        (
+            tunnel("remote = 'any'").repeat(2),
+            "6: [[tunnel]] \"a\": key `name`: the tunnel of line 1 has the same name",
+        ),
+        (
+            tunnel("remote = 'any'") + &tunnel("remote = '0.0.0.0/0'").replace("'a'", "'b'"),
+            "8: [[tunnel]] \"b\": key `remote`: [[tunnel]] \"a\" of line 1 has '0.0.0.0/0' with local 198.51.100.20",
+        ),
+    ];
+    // Over nothing, and over what runs.
+    for loaded in [false, true] {
+        if loaded {
+            site.ok(CONFIG, "load")?;
+        }
+        let before = site.everything()?;
+        for (config, line) in &cases {
+            for command in ["check", "load", "run"] {
+                let done = site.run(config, command)?;
+                let expected = format!("error: /dev/shm/config.toml:{line}");
+                assert!(
+                    done.stderr.starts_with(&expected),
+                    "{command}: {}\nexpected: {expected}",
+                    done.stderr
+                );
+                assert_eq!((done.stderr.lines().count(), done.status), (1, Some(2)), "{done:?}");
+                assert_eq!(done.stdout, "");
+            }
+        }
+        for command in ["check", "load", "run"] {
+            let done = site.run_by(
+                &["sh", "-c", "shift 2; exec \"$0\" --config /nowhere/config.toml \"$@\""],
+                "",
+                command,
+            )?;
+            done.is_refusal(
+                2,
+                "/nowhere/config.toml: no such file; write it, or name another with --config",
+            );
+        }
+        assert_eq!(site.everything()?, before);
+    }
+    Ok(())
+}
+
+#[test]
+fn wrong_usage() -> Result<()> {
+    let site = site_or_return!();
+    for (arguments, line) in [
+        ("", "no command; see `gre-decap --help`"),
+        (
+            "lod",
+            "unrecognized subcommand 'lod'; tip: a similar subcommand exists: 'load'; see `gre-decap --help`",
+        ),
+        (
+            "load --json",
+            "unexpected argument '--json' found; see `gre-decap --help`",
+        ),
+        ("top", "unrecognized subcommand 'top'; see `gre-decap --help`"),
+        (
+            "run --listen 127.0.0.1:9470",
+            "unexpected argument '--listen' found; see `gre-decap --help`",
+        ),
+    ] {
+        site.refused(CONFIG, arguments, 2, line)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn missing_capabilities_are_named() -> Result<()> {
+    let site = site_or_return!();
+    // CAP_SYS_ADMIN stands in for two of them.
+    for (dropped, named) in [
+        ("-net_admin", "CAP_NET_ADMIN"),
+        ("-bpf,-sys_admin", "CAP_BPF"),
+        (
+            "-bpf,-perfmon,-net_admin,-sys_admin",
+            "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON",
+        ),
+    ] {
+        let sets = [format!("--bounding-set={dropped}"), format!("--inh-caps={dropped}")];
+        let done = site.run_by(&["setpriv", &sets[0], &sets[1]], CONFIG, "load")?;
+        done.is_refusal(
+            1,
+            &format!(
+                "this process lacks {named} to load and attach BPF programs; run as root, or give it what it lacks"
+            ),
+        );
+        assert!(!site.files("/sys/fs/bpf")?.contains(&ROOT.to_owned()));
+    }
+    // Who may not look is told so, too.
+    site.ok(CONFIG, "load")?;
+    for command in ["status", "stats", "unload"] {
+        let done = site.run_by(
+            &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+            "",
+            command,
+        )?;
+        done.is_refusal(
+            1,
+            &format!("--root {ROOT}: permission denied; run as root, or as the user who has loaded"),
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_root_must_be_in_a_bpf_filesystem() -> Result<()> {
+    let site = site_or_return!();
+    for command in ["load", "status", "stats", "unload", "run"] {
+        site.refused(
+            CONFIG,
+            &format!("--root /dev/shm/state {command}"),
+            1,
+            "--root /dev/shm/state: no BPF filesystem is mounted there; run `mount -t bpf bpf /sys/fs/bpf` (`ip netns exec` \
+             hides it by a /sys of its own: enter a network namespace with `nsenter --net=/run/netns/NAME` instead)",
+        )?;
+    }
+    for (root, line) in [
+        ("state", "is not an absolute path; write it from / on"),
+        (
+            "/sys/fs/bpf/a.b",
+            "a BPF filesystem takes no names with a dot; choose another name",
+        ),
+        ("/sys/fs/bpf/a/b", "the folder above is not there; make it with mkdir"),
+    ] {
+        site.refused(
+            CONFIG,
+            &format!("--root {root} load"),
+            1,
+            &format!("--root {root}: {line}"),
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_process_at_a_time_changes_the_state() -> Result<()> {
+    let site = site_or_return!();
+    site.ok(CONFIG, "load")?;
+    let folder = site.origin.run(|| Ok(File::open(ROOT)?))?;
+    let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
+    let name = fs::read_to_string("/proc/self/comm")?;
+    let line = format!(
+        "{ROOT}: is being changed by process {} ({}); try again when that is done",
+        process::id(),
+        name.trim()
+    );
+    for command in ["load", "unload", "run"] {
+        site.refused(&format!("unknown = 'drop'\n{CONFIG}"), command, 1, &line)?;
+    }
+    // Who only looks need not wait.
+    assert_eq!(site.json("stats")?["reasons"], serde_json::json!({}));
+    drop(lock);
+    site.ok("", "unload")?;
+    Ok(())
+}
+
+#[test]
+fn a_failure_after_programs_were_replaced_is_undone() -> Result<()> {
+    let site = site_or_return!();
+    site.lab.veth(site.origin.end("wan1"), site.origin.end("spare"))?;
+    site.ok(CONFIG, "load")?;
+    // In the way of the very last step, when wan1 has been attached to and the program of wan0 replaced.
+    site.origin.run(|| Ok(fs::create_dir(format!("{ROOT}/next"))?))?;
+    let both = format!("{}\n[[interface]]\nname = \"wan1\"\n", CONFIG.replace("4200", "4201"));
+    site.refused(
+        &both,
+        "load",
+        1,
+        &format!("{ROOT}/next: cannot be removed: Is a directory (os error 21); what was running goes on as before"),
+    )?;
+    site.origin.run(|| Ok(fs::remove_dir(format!("{ROOT}/next"))?))?;
+    assert_eq!(
+        site.ok(&both, "load")?,
+        "loaded 1 tunnel on wan0 (native), wan1 (native)\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn state_that_is_not_ours_is_not_touched() -> Result<()> {
+    let site = site_or_return!();
+    site.ok(CONFIG, "load")?;
+    let current = format!("{ROOT}/current");
+    let settings = fs::read_link(site.origin.path()).map(|_| format!("{ROOT}/generation-1/SETTINGS"))?;
+    site.origin.run(|| Ok(fs::remove_file(&settings)?))?;
+    let done = site.run(&CONFIG.replace("4200", "7"), "load")?;
+    done.is_refusal(
+        1,
+        &format!(
+            "what is running cannot be read (`gre-decap unload` removes it): {settings}: cannot be opened: `BPF_OBJ_GET` \
+             failed: No such file or directory (os error 2); what was running goes on as before"
+        ),
+    );
+    site.origin.run(|| {
+        fs::remove_file(&current)?;
+        Ok(symlink("/sys/fs/bpf", &current)?)
+    })?;
+    let line =
+        format!("{current}: points to /sys/fs/bpf, which gre-decap never makes; remove it, or choose another --root");
+    for command in ["load", "status", "stats", "unload"] {
+        site.run(CONFIG, command)?.is_refusal(1, &line);
+    }
+    Ok(())
+}

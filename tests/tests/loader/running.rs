@@ -1,0 +1,159 @@
+//! `run`: what it does at signals, and its log.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::site::{CONFIG, REMOTE, Site, site_or_return, tunnel};
+
+/// A `gre-decap run` that has loaded.
+struct Runner {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Runner {
+    fn start(site: &Site, config: &str, options: &str) -> Result<Self> {
+        let mut command = site.command(config, &format!("run {options}"))?;
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start gre-decap")?;
+        let stdout = BufReader::new(child.stdout.take().context("its output")?);
+        Ok(Self { child, stdout })
+    }
+
+    /// The next line on standard output.
+    fn says(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line)? == 0 {
+            let mut stderr = String::new();
+            self.child
+                .stderr
+                .take()
+                .context("its errors")?
+                .read_to_string(&mut stderr)?;
+            bail!("gre-decap run has ended: {stderr}");
+        }
+        Ok(line)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
+    }
+
+    /// Its exit status, what else it printed, and what it said on standard error.
+    fn end(mut self) -> Result<(Option<i32>, String, String)> {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout)?;
+        self.child
+            .stderr
+            .take()
+            .context("its errors")?
+            .read_to_string(&mut stderr)?;
+        Ok((self.child.wait()?.code(), stdout, stderr))
+    }
+}
+
+#[test]
+fn reloads_at_sighup_and_detaches_at_the_end() -> Result<()> {
+    let site = site_or_return!();
+    let before = site.everything()?;
+    let mut runner = Runner::start(&site, CONFIG, "")?;
+    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    let link = site.json("status")?["interfaces"][0]["link_id"].clone();
+
+    site.lab.write_file("config.toml", &CONFIG.replace("4200", "7"))?;
+    runner.signal(Signal::SIGHUP)?;
+    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    // Every command that reads works beside it.
+    let status = site.json("status")?;
+    assert_eq!(status["tunnels"][0]["key"], 7);
+    assert_eq!(status["interfaces"][0]["link_id"], link);
+
+    // A wrong file is reported and changes nothing; the next signal shows that the process goes on.
+    let running = site.everything()?;
+    site.lab.write_file("config.toml", "unknown = 'perhaps'")?;
+    runner.signal(Signal::SIGHUP)?;
+    let mut stderr = BufReader::new(runner.child.stderr.take().context("its errors")?);
+    let mut line = String::new();
+    stderr.read_line(&mut line)?;
+    assert_eq!(
+        line,
+        "error: /dev/shm/config.toml:1: key `unknown`: expected \"pass\" or \"drop\", found 'perhaps'\n"
+    );
+    site.lab.write_file("config.toml", &CONFIG.replace("4200", "7"))?;
+    runner.signal(Signal::SIGHUP)?;
+    assert_eq!(runner.says()?, "nothing changed\n");
+    assert_eq!(site.everything()?, running);
+
+    runner.child.stderr = Some(stderr.into_inner());
+    runner.signal(Signal::SIGTERM)?;
+    assert_eq!(
+        runner.end()?,
+        (Some(0), "unloaded from wan0\n".to_owned(), String::new())
+    );
+    assert_eq!(site.everything()?, before);
+    Ok(())
+}
+
+#[test]
+fn leaves_the_program_when_told_to() -> Result<()> {
+    let site = site_or_return!();
+    let mut runner = Runner::start(&site, CONFIG, "--keep")?;
+    runner.says()?;
+    let running = site.everything()?;
+    runner.signal(Signal::SIGINT)?;
+    assert_eq!(runner.end()?, (Some(0), String::new(), String::new()));
+    assert_eq!(site.everything()?, running);
+    // The next one takes over.
+    let mut runner = Runner::start(&site, CONFIG, "")?;
+    assert_eq!(runner.says()?, "nothing changed\n");
+    runner.signal(Signal::SIGINT)?;
+    assert_eq!(
+        runner.end()?,
+        (Some(0), "unloaded from wan0\n".to_owned(), String::new())
+    );
+    Ok(())
+}
+
+#[test]
+fn logs_packets_at_debug_and_has_no_code_for_it_otherwise() -> Result<()> {
+    let site = site_or_return!();
+    let instructions = |site: &Site| -> Result<u64> {
+        let status = site.json("status")?;
+        status["program"]["verified_instructions"]
+            .as_u64()
+            .context("verified instructions")
+    };
+    site.ok(CONFIG, "load")?;
+    let silent = instructions(&site)?;
+
+    let mut runner = Runner::start(&site, CONFIG, "--log-level debug")?;
+    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    assert!(instructions(&site)? > silent);
+    assert_eq!(site.json("status")?["log_level"], "debug");
+    site.send(REMOTE, Some(4200))?;
+    let mut stderr = BufReader::new(runner.child.stderr.take().context("its errors")?);
+    let mut line = String::new();
+    stderr.read_line(&mut line)?;
+    assert!(
+        line.starts_with("[DEBUG gre_ebpf] tunnel 1: delivered 33 bytes"),
+        "{line}"
+    );
+    runner.child.stderr = Some(stderr.into_inner());
+
+    // A program of a later load does not log here, and is detached all the same.
+    site.ok(CONFIG, "load")?;
+    assert_eq!(instructions(&site)?, silent);
+    assert_eq!(tunnel(&site.json("stats")?, "scrub-fra")["packets"], json!(1));
+    runner.signal(Signal::SIGTERM)?;
+    let (status, stdout, _) = runner.end()?;
+    assert_eq!((status, stdout.as_str()), (Some(0), "unloaded from wan0\n"));
+    Ok(())
+}

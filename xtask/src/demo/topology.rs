@@ -1,0 +1,148 @@
+//! The demo's networks: a client, a scrubbing centre and an origin, each a namespace.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context, Result};
+use gre_tests::frame::{Gre, GreChecksum};
+use gre_tests::lab::{Lab, Namespace, Tunnel};
+
+pub(super) const PICTURE: &str = "
+    client ────────────────▶ scrubbing centre ═══ GRE, key 4200, checksums ═══▶ origin
+    198.18.5.7               203.0.113.10                        198.51.100.20, XDP on wan0
+    2001:db8:5::7                                             serves 192.0.2.80, 2001:db8:2::80
+       ▲                                                                          │
+       └────────────────────────── replies, straight back ────────────────────────┘
+";
+
+/// What was shown if every claim held, in plain words.
+pub(super) const PROVEN: &str = "\
+What this proves:
+  - Whatever the client sent came to the origin inside GRE, and the XDP program took it out: the
+    origin's kernel has no GRE tunnel, and refused the same packets before and after.
+  - What came out is what went in: megabytes of TCP with equal SHA-256 on both ends, UDP datagrams
+    of many sizes, ICMP; IPv4 and IPv6.
+  - Replies took the direct way and never saw the tunnel.
+  - Damaged packets and strangers were refused, and every packet was counted, once.
+  - Nothing is left: no program, no pinned object, and no namespace once this process has ended.";
+
+/// The origin's configuration file.
+pub(super) const CONFIG: &str = r#"# "drop", so that strangers' GRE to our tunnel end vanishes here. With "pass", the default, it goes to
+# the kernel, for tunnels of the kernel's own; here there is none, and it would answer "unreachable".
+unknown = "drop"
+
+[[interface]]
+name = "wan0"
+mode = "native"
+
+[[tunnel]]
+name     = "scrub-fra"
+local    = "198.51.100.20"
+remote   = ["203.0.113.10"]
+key      = 4200
+checksum = "required"
+inner    = ["ipv4", "ipv6"]
+"#;
+
+pub(super) const TUN: &str = "to-origin";
+pub(super) const SERVICE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 80));
+pub(super) const SERVICE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x80));
+/// An address that the origin's configuration does not mention.
+const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66));
+
+/// The scrubbing centre's tunnel to the origin.
+pub(super) fn tunnel() -> Tunnel {
+    let (scrubber, origin) = (Ipv4Addr::new(203, 0, 113, 10), Ipv4Addr::new(198, 51, 100, 20));
+    let gre = Gre {
+        checksum: GreChecksum::Right,
+        key: Some(4200),
+        ..Gre::default()
+    };
+    Tunnel::new(scrubber.into(), origin.into()).with_gre(gre)
+}
+
+/// The same tunnel, claimed by somebody else.
+pub(super) fn strangers_tunnel() -> Tunnel {
+    Tunnel {
+        local: STRANGER,
+        ..tunnel()
+    }
+}
+
+/// The three namespaces and the wires between them.
+pub(super) struct Topology {
+    pub(super) lab: Lab,
+    pub(super) client: Namespace,
+    pub(super) scrub: Namespace,
+    pub(super) origin: Namespace,
+}
+
+impl Topology {
+    pub(super) fn build() -> Result<Self> {
+        let lab = Lab::new()?;
+        let (client, scrub, origin) = (
+            lab.namespace("client")?,
+            lab.namespace("scrub")?,
+            lab.namespace("origin")?,
+        );
+        lab.veth(
+            client.end("isp0").address("198.18.5.7/24").address("2001:db8:5::7/64"),
+            scrub
+                .end("clients0")
+                .address("198.18.5.1/24")
+                .address("2001:db8:5::1/64"),
+        )?;
+        lab.veth(
+            // The stranger is anywhere on the internet: to the origin it is nothing but a source address.
+            scrub
+                .end("wan")
+                .address("203.0.113.10 peer 198.51.100.20")
+                .address("203.0.113.66/32"),
+            origin.end("wan0").address("198.51.100.20 peer 203.0.113.10"),
+        )?;
+        lab.veth(
+            origin.end("isp0").address("198.18.6.1/30").address("2001:db8:6::1/64"),
+            client
+                .end("direct0")
+                .address("198.18.6.2/30")
+                .address("2001:db8:6::2/64"),
+        )?;
+
+        client.ip("route add default via 198.18.5.1 dev isp0")?;
+        client.ip("route add default via 2001:db8:5::1 dev isp0")?;
+        scrub.sysctl("net.ipv4.ip_forward", "1")?;
+        scrub.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        origin.ip(&format!("address add {SERVICE_V4}/32 dev lo"))?;
+        origin.ip(&format!("address add {SERVICE_V6}/128 dev lo nodad"))?;
+        origin.ip("route add default via 198.18.6.2 dev isp0")?;
+        origin.ip("route add default via 2001:db8:6::2 dev isp0")?;
+        // Direct server return is asymmetric: requests come by one interface, and the way back to their source is by
+        // another. Strict reverse path filtering drops such packets without a word, at the origin and, in this small
+        // world, at the client too. The larger of "all" and the interface's own value counts.
+        for (namespace, interface) in [(&origin, "wan0"), (&client, "direct0")] {
+            namespace.sysctl("net.ipv4.conf.all.rp_filter", "0")?;
+            namespace.sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0")?;
+        }
+        Ok(Self {
+            lab,
+            client,
+            scrub,
+            origin,
+        })
+    }
+
+    /// Announces the origin's prefixes at the scrubbing centre.
+    pub(super) fn route_through_scrubber(&self) -> Result<()> {
+        self.scrub.ip(&format!("route add 192.0.2.0/24 dev {TUN}"))?;
+        self.scrub.ip(&format!("route add 2001:db8:2::/48 dev {TUN}"))?;
+        Ok(())
+    }
+
+    /// Frames that the wire to the origin has lost: a veth's receive queue has room for 256.
+    pub(super) fn lost_on_the_way(&self) -> Result<u64> {
+        let path = "/sys/class/net/wan/statistics/tx_dropped";
+        let text = self.scrub.run(|| std::fs::read_to_string(path).context(path))?;
+        text.trim()
+            .parse()
+            .with_context(|| format!("{path} holds `{}`", text.trim()))
+    }
+}
