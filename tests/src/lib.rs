@@ -4,3 +4,4 @@
 pub mod fixtures;
 pub mod frame;
 pub mod lab;
+pub mod skip;

@@ -1,14 +1,11 @@
 //! Whether this machine can hold a lab, and what a test does when it cannot.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
 use super::Lab;
-
-/// Set to 1 where tests must not be skipped (CI): a lab that cannot be made then fails the test.
-const MUST_RUN: &str = "GRE_TESTS_MUST_RUN";
+use crate::skip::skip;
 
 /// Capabilities that a lab needs, with their bits (linux/capability.h).
 const CAPABILITIES: [(&str, u32); 4] = [
@@ -71,13 +68,7 @@ impl Lab {
             },
             Err(missing) => missing,
         };
-        if std::env::var(MUST_RUN).is_ok_and(|value| value == "1") {
-            panic!("{name} must run ({MUST_RUN}=1), but here is missing: {missing}");
-        }
-        // Written past libtest, which shows what `eprintln!` says only when a test fails.
-        if let Err(error) = writeln!(std::io::stderr(), "SKIPPED {name}: missing {missing}") {
-            panic!("{name} cannot even say that it was skipped: {error}");
-        }
+        skip(name, &missing);
         None
     }
 }

@@ -1,8 +1,6 @@
 //! A place to load in: an origin and a scrubbing centre joined by a wire, and the `gre-decap` under test.
 
-use std::env;
 use std::ffi::OsStr;
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -12,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gre_tests::frame::{Addresses, Gre, Ipv4, Link, Outer, PROTOCOL_GRE, PROTOCOL_UDP, Packet, udp_datagram};
 use gre_tests::lab::{Lab, Namespace, PATIENCE, Wire};
+use gre_tests::skip::binary_or_skip;
 use serde_json::Value;
 
 /// Where the state is pinned when the command line does not say.
@@ -77,12 +76,7 @@ pub(crate) use site_or_return;
 impl Site {
     /// A site, or none, loudly, if there is no `gre-decap` to test.
     pub(crate) fn new(lab: Lab, test: &str) -> Result<Option<Self>> {
-        let Some(binary) = env::var_os("GRE_DECAP_BINARY") else {
-            let missing = "GRE_DECAP_BINARY (run `cargo xtask test`)";
-            if env::var("GRE_TESTS_MUST_RUN").is_ok_and(|value| value == "1") {
-                bail!("{test} must run (GRE_TESTS_MUST_RUN=1), but here is missing: {missing}");
-            }
-            writeln!(std::io::stderr(), "SKIPPED {test}: missing {missing}")?;
+        let Some(binary) = binary_or_skip(test) else {
             return Ok(None);
         };
         let (scrub, origin) = (lab.namespace("scrub")?, lab.namespace("origin")?);
@@ -92,7 +86,7 @@ impl Site {
             lab,
             origin,
             scrub,
-            binary: binary.into(),
+            binary,
             wire,
         }))
     }
