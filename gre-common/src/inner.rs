@@ -8,6 +8,7 @@ use network_types::{
 use crate::{
     Packet, Reason, checksum,
     ecn::{self, Codepoint},
+    plain::Plain,
     tunnel::InnerTypes,
 };
 
@@ -46,10 +47,18 @@ pub(crate) fn inspect<P: Packet>(
     match kind {
         InnerTypes::IPV4 => v4(packet, start, room, outer),
         InnerTypes::IPV6 => v6(packet, start, room, outer),
-        InnerTypes::ETHERNET if room < EthHdr::LEN => Err(Reason::InnerMalformed),
-        InnerTypes::MPLS if room < MPLS_ENTRY => Err(Reason::InnerMalformed),
-        _ => Ok(Remark::None),
+        InnerTypes::ETHERNET => whole::<P, EthHdr>(packet, start, room),
+        _ => whole::<P, [u8; MPLS_ENTRY]>(packet, start, room),
     }
+}
+
+/// That there is a whole header, and in the first buffer: no driver lets a frame begin outside it.
+#[inline(always)]
+fn whole<P: Packet, H: Plain>(packet: &P, start: usize, room: usize) -> Result<Remark, Reason> {
+    if room < size_of::<H>() {
+        return Err(Reason::InnerMalformed);
+    }
+    packet.load::<H>(start).map(|_| Remark::None).ok_or(Reason::Headroom)
 }
 
 #[inline(always)]

@@ -1,6 +1,7 @@
 //! Generated frames: the fixtures' own, damaged in every way that keeps them near to what they were, and packets put together
 //! at random from the fixtures' cast.
 
+use std::fmt;
 use std::sync::LazyLock;
 
 use gre_tests::fixtures;
@@ -27,8 +28,8 @@ pub(crate) struct Case {
     pub(crate) silent: bool,
 }
 
-impl std::fmt::Debug for Case {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             config,
             frame,
@@ -129,7 +130,8 @@ impl Place {
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
-    let place = || prop_oneof![3 => (0..100_usize).prop_map(Place::Head), 1 => any::<Index>().prop_map(Place::Anywhere)];
+    let place =
+        || prop_oneof![3 => (0..100_usize).prop_map(Place::Head), 1 => any::<Index>().prop_map(Place::Anywhere)];
     let bytes = |most| proptest::collection::vec(any::<u8>(), 1..most);
     prop_oneof![
         3 => (place(), 0..8_u8).prop_map(|(place, bit)| Damage::Flip(place, bit)),

@@ -1,6 +1,7 @@
 //! What became of a packet, in a form that the host's decision, the loaded program and the table can be compared in.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use gre_common::{Action, Reason, Verdict};
 use gre_tests::fixtures::Expect;
@@ -9,7 +10,7 @@ use super::carry_out::carry_out;
 use super::reference::Reference;
 
 /// What became of a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// The frame as it went on; none if it was dropped.
     pub(crate) passed: Option<Vec<u8>>,
@@ -46,6 +47,13 @@ const WITHOUT_TUNNEL: [&str; 7] = [
     "gre_reserved",
     "unknown_tunnel",
 ];
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, counted } = self;
+        write!(f, "{}, counted {counted:?}", shown(passed.as_deref()))
+    }
+}
 
 impl Outcome {
     /// What a verdict on `frame` leads to.
@@ -107,12 +115,8 @@ impl Outcome {
             }
         };
         if self.passed.as_deref() != passed {
-            let show = |frame: Option<&[u8]>| frame.map_or("dropped".to_owned(), hex);
-            return Err(format!(
-                "wanted {}\ngot    {}",
-                show(passed),
-                show(self.passed.as_deref())
-            ));
+            let (wanted, got) = (shown(passed), shown(self.passed.as_deref()));
+            return Err(format!("wanted {wanted}\ngot    {got}"));
         }
         if self.counted != counted {
             return Err(format!("wanted {counted:?} counted, got {:?}", self.counted));
@@ -130,6 +134,10 @@ impl Outcome {
         };
         Counted::from([((id, Counter::Reason(reason, action.as_str())), 1)])
     }
+}
+
+fn shown(passed: Option<&[u8]>) -> String {
+    passed.map_or("dropped".to_owned(), |frame| format!("passed as {}", hex(frame)))
 }
 
 /// A frame as it is written down in reports.

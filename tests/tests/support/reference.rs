@@ -53,12 +53,20 @@ impl Reference {
         self.states.borrow_mut().fill(SequenceState { cursor, accepted_at });
     }
 
+    /// The state of every tunnel's sequence numbers, from id 1 on.
+    pub(crate) fn states(&self) -> Vec<SequenceState> {
+        self.states.borrow().clone()
+    }
+
     /// The most specific tunnel by the rules of the configuration file: an address before longer prefixes before shorter
     /// ones before "any", which is the shortest.
     fn tunnel(&self, local: IpAddr, remote: IpAddr, key: Option<u32>) -> Option<Tunnel> {
         let candidates = self.config.tunnels.iter().zip(1..).flat_map(|(tunnel, id)| {
             let matching = tunnel.local == local && tunnel.key == key;
-            let remotes = tunnel.remotes.iter().filter(move |net| matching && net.contains(&remote));
+            let remotes = tunnel
+                .remotes
+                .iter()
+                .filter(move |net| matching && net.contains(&remote));
             remotes.map(move |net| (net.prefix_len(), id, tunnel))
         });
         let (_, id, tunnel) = candidates.max_by_key(|(length, _, _)| *length)?;

@@ -90,7 +90,11 @@ impl Splittable {
         } else {
             (*verdict == Verdict::Deliver(*whole), "delivered as if whole")
         };
-        if right { Ok(()) } else { Err(format!("wanted {wanted}, got {verdict:?}")) }
+        if right {
+            Ok(())
+        } else {
+            Err(format!("wanted {wanted}, got {verdict:?}"))
+        }
     }
 }
 
@@ -116,7 +120,8 @@ pub(crate) fn packets() -> Vec<Splittable> {
     packets
 }
 
-fn links() -> [Link; 3] {
+/// No, one and two tags.
+pub(crate) fn links() -> [Link; 3] {
     [
         Link::default(),
         Link::default().tagged(TPID_8021Q, 0x2064),
@@ -124,7 +129,8 @@ fn links() -> [Link; 3] {
     ]
 }
 
-fn outers() -> [Outer; 4] {
+/// Outer headers that are marked with congestion, without and with options or extension headers.
+pub(crate) fn outers() -> [Outer; 4] {
     let v4 = Ipv4 {
         source: REMOTE_V4,
         destination: LOCAL_V4,
@@ -182,7 +188,10 @@ fn payloads() -> [(u16, Vec<u8>); 4] {
     let v6_packet = v6.packet(&udp_datagram(Addresses::V6(v6.source, v6.destination), b"payload"));
     [
         (ETHERTYPE_TEB, Link::default().frame(ETHERTYPE_IPV4, &v4_packet)),
-        (ETHERTYPE_MPLS, [vec![0x00, 0x01, 0x01, 0x40], v4_packet.clone()].concat()),
+        (
+            ETHERTYPE_MPLS,
+            [vec![0x00, 0x01, 0x01, 0x40], v4_packet.clone()].concat(),
+        ),
         (ETHERTYPE_IPV4, v4_packet),
         (ETHERTYPE_IPV6, v6_packet),
     ]

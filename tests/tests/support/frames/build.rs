@@ -21,14 +21,24 @@ pub(super) fn frame() -> impl Strategy<Value = Vec<u8>> {
                 outer.set_total_length(total.max(40));
             }
             let padding = vec![0xee; padding];
-            Packet { link, outer, gre, payload, padding }.frame()
+            Packet {
+                link,
+                outer,
+                gre,
+                payload,
+                padding,
+            }
+            .frame()
         },
     )
 }
 
 fn link() -> impl Strategy<Value = Link> {
     let tag = (select(vec![TPID_8021Q, TPID_8021AD, 0x9100]), any::<u16>());
-    vec(tag, 0..4).prop_map(|tags| tags.into_iter().fold(Link::default(), |link, (tpid, tci)| link.tagged(tpid, tci)))
+    vec(tag, 0..4).prop_map(|tags| {
+        tags.into_iter()
+            .fold(Link::default(), |link, (tpid, tci)| link.tagged(tpid, tci))
+    })
 }
 
 fn outer() -> impl Strategy<Value = Outer> {
@@ -36,7 +46,10 @@ fn outer() -> impl Strategy<Value = Outer> {
 }
 
 fn outer_v4() -> impl Strategy<Value = Ipv4> {
-    let source = (prop_oneof![9 => Just([203, 0, 113]), 1 => Just([203, 0, 1])], last_byte());
+    let source = (
+        prop_oneof![9 => Just([203, 0, 113]), 1 => Just([203, 0, 1])],
+        last_byte(),
+    );
     let destination = select(vec![20, 20, 20, 20, 21, 99]);
     let options = prop_oneof![4 => Just(0), 1 => 1..41_usize];
     let fragment = prop_oneof![15 => Just((0, false)), 1 => (0..0x2000_u16, any::<bool>())];
@@ -94,11 +107,20 @@ fn gre() -> impl Strategy<Value = Gre> {
         3 => Just(GreChecksum::Right),
         1 => any::<u16>().prop_map(GreChecksum::Given),
     ];
-    let key = weighted(0.4, prop_oneof![4 => select(vec![0, 7, 4200, u32::MAX]), 1 => any::<u32>()]);
-    let sequence = weighted(0.5, prop_oneof![select(vec![0, 1, 4999, 5000, 5001, 1 << 31, u32::MAX]), any::<u32>()]);
+    let key = weighted(
+        0.4,
+        prop_oneof![4 => select(vec![0, 7, 4200, u32::MAX]), 1 => any::<u32>()],
+    );
+    let sequence = weighted(
+        0.5,
+        prop_oneof![select(vec![0, 1, 4999, 5000, 5001, 1 << 31, u32::MAX]), any::<u32>()],
+    );
     let version = prop_oneof![12 => Just(0), 1 => 0..8_u8];
     let bits = prop_oneof![8 => Just(0), 1 => (0..16_u32).prop_map(Gre::bit)];
-    let protocol = prop_oneof![select(vec![0, 0x0806, 0x88be, ETHERTYPE_IPV4, ETHERTYPE_IPV6]), any::<u16>()];
+    let protocol = prop_oneof![
+        select(vec![0, 0x0806, 0x88be, ETHERTYPE_IPV4, ETHERTYPE_IPV6]),
+        any::<u16>()
+    ];
     (checksum, any::<u16>(), key, sequence, protocol, version, bits).prop_map(
         |(checksum, reserved1, key, sequence, protocol, version, bits)| Gre {
             checksum,
@@ -137,10 +159,19 @@ fn payload() -> impl Strategy<Value = (Option<u16>, Vec<u8>)> {
     (kind, content, announced, any::<u8>(), total, ihl, cut).prop_map(
         |(kind, content, announced, tos, total_length, ihl, cut)| {
             let mut payload = match kind {
-                ETHERTYPE_IPV4 => Ipv4 { tos, total_length, ihl, ..Ipv4::default() }.packet(&content),
-                ETHERTYPE_IPV6 => {
-                    Ipv6 { traffic_class: tos, payload_length: total_length, ..Ipv6::default() }.packet(&content)
+                ETHERTYPE_IPV4 => Ipv4 {
+                    tos,
+                    total_length,
+                    ihl,
+                    ..Ipv4::default()
                 }
+                .packet(&content),
+                ETHERTYPE_IPV6 => Ipv6 {
+                    traffic_class: tos,
+                    payload_length: total_length,
+                    ..Ipv6::default()
+                }
+                .packet(&content),
                 _ => content,
             };
             payload.truncate(cut.unwrap_or(usize::MAX));

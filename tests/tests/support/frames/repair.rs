@@ -1,6 +1,8 @@
 //! Makes lengths and checksums of a GRE packet right again, as far as its headers can still be found.
 
-use gre_tests::frame::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Extension, PROTOCOL_GRE, TPID_8021AD, TPID_8021Q, internet_checksum};
+use gre_tests::frame::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Extension, PROTOCOL_GRE, TPID_8021AD, TPID_8021Q, internet_checksum,
+};
 use proptest::prelude::*;
 
 /// What to make right.

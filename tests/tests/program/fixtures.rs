@@ -1,0 +1,154 @@
+//! Every fixture, by the loaded program.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use gre_common::decide;
+use gre_common::sequence::SequenceState;
+use gre_tests::fixtures::{Fixture, Step, all};
+use gre_user::settings::LogLevel;
+
+use crate::kernel::{Kernel, SHORTEST, load_or_return};
+use crate::skip::say;
+use crate::support::bytes::Bytes;
+use crate::support::outcome::{Outcome, hex};
+use crate::support::reference::Reference;
+
+/// Delay that no expectation depends on: no step waits for more than 700 ms if not for a second.
+const TOLERATED: Duration = Duration::from_millis(200);
+/// How often a fixture is tried whose steps were held up, on a machine that has other things to do.
+const TRIES: usize = 5;
+
+#[test]
+fn every_fixture_comes_out_as_expected() -> Result<()> {
+    load_or_return!();
+    let fixtures: Vec<_> = all().into_iter().filter(|fixture| !waits(fixture)).collect();
+    let mut by_config: BTreeMap<&str, Vec<&Fixture>> = BTreeMap::new();
+    for fixture in &fixtures {
+        by_config.entry(fixture.config).or_default().push(fixture);
+    }
+    let mut failures = Vec::new();
+    for (config, fixtures) in by_config {
+        let mut kernel = Kernel::load(config)?;
+        for fixture in fixtures {
+            failures.extend(judge_undisturbed(fixture, &mut kernel).err());
+        }
+        kernel.check_unused()?;
+    }
+    report(&fixtures, &failures)
+}
+
+#[test]
+fn fixtures_that_wait_come_out_as_expected() -> Result<()> {
+    load_or_return!();
+    let fixtures: Vec<_> = all().into_iter().filter(waits).collect();
+    ensure!(!fixtures.is_empty(), "no fixture waits");
+    let judge = |fixture| judge_undisturbed(fixture, &mut Kernel::load(fixture.config)?);
+    let failures: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = fixtures
+            .iter()
+            .map(|fixture| scope.spawn(move || judge(fixture)))
+            .collect();
+        threads
+            .into_iter()
+            .filter_map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    .err()
+            })
+            .collect()
+    });
+    report(&fixtures, &failures)
+}
+
+/// With all logging on the program is another one for the verifier, and must be the same for packets.
+#[test]
+fn logging_changes_no_outcome() -> Result<()> {
+    load_or_return!();
+    let mut kernels = BTreeMap::new();
+    let mut failures = Vec::new();
+    let fixtures: Vec<_> = all()
+        .into_iter()
+        .filter(|fixture| fixture.name.starts_with("row_"))
+        .collect();
+    ensure!(!fixtures.is_empty(), "no fixture is named after a row");
+    for fixture in &fixtures {
+        let kernel = match kernels.entry(fixture.config) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(Kernel::load_logging(fixture.config, LogLevel::Trace)?)
+            }
+        };
+        failures.extend(judge_undisturbed(fixture, kernel).err());
+    }
+    report(&fixtures, &failures)
+}
+
+fn waits(fixture: &Fixture) -> bool {
+    fixture.steps.iter().any(|step| !step.advance.is_zero())
+}
+
+/// Says what was run, and fails if anything has.
+fn report(fixtures: &[Fixture], failures: &[anyhow::Error]) -> Result<()> {
+    let steps = || fixtures.iter().flat_map(|fixture| &fixture.steps);
+    let too_short = steps().filter(|step| !can_run(step)).count();
+    say(&format!(
+        "{} fixtures of {} frames by the kernel, but for {too_short} frames shorter than the {SHORTEST} bytes that it test-runs",
+        fixtures.len(),
+        steps().count(),
+    ));
+    let reports: Vec<_> = failures.iter().map(|failure| format!("{failure:#}")).collect();
+    ensure!(
+        reports.is_empty(),
+        "{} fixtures failed:\n{}",
+        reports.len(),
+        reports.join("\n")
+    );
+    Ok(())
+}
+
+fn can_run(step: &Step) -> bool {
+    step.frame.len() >= SHORTEST
+}
+
+/// Runs a fixture, again if it failed while the machine held its steps up for so long that they may mean something else.
+fn judge_undisturbed(fixture: &Fixture, kernel: &mut Kernel) -> Result<()> {
+    for _ in 1..TRIES {
+        let mut held_up = Duration::ZERO;
+        let result = judge(fixture, kernel, &mut held_up);
+        if result.is_ok() || held_up < TOLERATED {
+            return result;
+        }
+        say(&format!("{}: held up for {held_up:?}, runs again", fixture.name));
+    }
+    judge(fixture, kernel, &mut Duration::ZERO)
+}
+
+fn judge(fixture: &Fixture, kernel: &mut Kernel, held_up: &mut Duration) -> Result<()> {
+    kernel.set_sequences(SequenceState::default())?;
+    let reference = Reference::new(fixture.config)?;
+    let mut last = Instant::now();
+    for (number, step) in fixture.steps.iter().enumerate().filter(|(_, step)| can_run(step)) {
+        reference.advance(step.advance);
+        thread::sleep(step.advance);
+        let context = || format!("{} step {number}: {}", fixture.name, hex(&step.frame));
+        let outcome = kernel.run(&step.frame).with_context(context)?;
+        *held_up = last.elapsed().saturating_sub(step.advance).max(*held_up);
+        last = Instant::now();
+
+        outcome
+            .is(&step.expect, &step.frame, &reference)
+            .map_err(|difference| anyhow!(difference))
+            .with_context(context)?;
+        let on_host = Outcome::of(&decide(&Bytes::whole(&step.frame), &reference), &step.frame);
+        ensure!(
+            outcome == on_host,
+            "{}: on the host {on_host:?}, in the kernel {outcome:?}",
+            context()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! The program in the kernel, with a configuration's maps, ready to be given frames.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::Ebpf;
+use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::programs::{ProgramError, ProgramInfo, TestRun, TestRunOptions};
+use gre_common::Reason;
+use gre_common::counters::Counters;
+use gre_common::maps::{COUNTERS, SEQUENCES};
+use gre_common::sequence::SequenceState;
+use gre_user::config::Config;
+use gre_user::datapath::Datapath;
+use gre_user::settings::{LogLevel, Settings};
+use gre_user::tables::{Ids, Tables};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::support::outcome::{Counted, Counter, Outcome};
+
+/// `enum xdp_action` of linux/bpf.h.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// The shortest frame that the kernel test-runs: an Ethernet header (bpf_test_init()).
+pub(crate) const SHORTEST: usize = 14;
+
+/// The loaded program and its maps.
+pub(crate) struct Kernel {
+    datapath: Datapath,
+    counters: PerCpuArray<MapData, Counters>,
+    sequences: Array<MapData, SequenceState>,
+    tunnels: u32,
+    max_tunnels: u32,
+    /// The counters after the last frame, by tunnel id.
+    seen: Vec<Counters>,
+}
+
+/// Whether the program can be loaded here; if not, the test `name` has been skipped.
+pub(crate) fn can_load(name: &str) -> bool {
+    if gre_tests::lab::Lab::for_test(name).is_none() {
+        return false;
+    }
+    match gre_user::datapath::ensure_built_in() {
+        Ok(()) => true,
+        Err(error) => {
+            crate::skip::skip(name, &format!("the eBPF program ({error:#})"));
+            false
+        }
+    }
+}
+
+/// [`can_load`] for the calling test, which returns if not.
+macro_rules! load_or_return {
+    () => {{
+        fn here() {}
+        let name = std::any::type_name_of_val(&here);
+        if !$crate::kernel::can_load(name.strip_suffix("::here").unwrap_or(name)) {
+            return Ok(());
+        }
+    }};
+}
+pub(crate) use load_or_return;
+
+impl Kernel {
+    /// Loads the program for a configuration. Tunnels have ids from 1 on, in the order of the text.
+    pub(crate) fn load(text: &str) -> Result<Self> {
+        Self::load_logging(text, LogLevel::Off)
+    }
+
+    /// The same with another log level. Nobody reads the log.
+    pub(crate) fn load_logging(text: &str, level: LogLevel) -> Result<Self> {
+        let config = Config::from_str(text, "fixture")?;
+        let names = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
+        let ids = Ids::assign(names, &BTreeMap::new(), config.max_tunnels)?;
+        let tables = Tables::of(&config, &ids);
+        let mut datapath = Datapath::load(&Settings::of(&config, &tables, level), None)?;
+        datapath.fill(&tables)?;
+        let counters = PerCpuArray::try_from(take(datapath.ebpf(), COUNTERS)?)?;
+        let sequences = Array::try_from(take(datapath.ebpf(), SEQUENCES)?)?;
+        let tunnels = config.tunnels.len() as u32;
+        let mut kernel = Self {
+            datapath,
+            counters,
+            sequences,
+            tunnels,
+            max_tunnels: config.max_tunnels,
+            seen: Vec::new(),
+        };
+        kernel.seen = kernel.read()?;
+        Ok(kernel)
+    }
+
+    /// What the kernel says about the program.
+    pub(crate) fn info(&mut self) -> Result<ProgramInfo> {
+        self.datapath.info()
+    }
+
+    /// Runs the program on a frame, as much of it in the first buffer as fits into a page.
+    pub(crate) fn run(&mut self, frame: &[u8]) -> Result<Outcome> {
+        self.run_with(frame, None)
+    }
+
+    /// Runs the program on a frame with `first` bytes in the first buffer, at least [`SHORTEST`].
+    pub(crate) fn run_split(&mut self, frame: &[u8], first: usize) -> Result<Outcome> {
+        ensure!(
+            (SHORTEST..=frame.len()).contains(&first),
+            "{first} of {} bytes",
+            frame.len()
+        );
+        self.run_with(frame, Some(first))
+    }
+
+    /// Whether [`Self::run_split`] works: before Linux 6.18 the kernel refuses a first buffer shorter than the frame.
+    pub(crate) fn can_split(&mut self) -> Result<bool> {
+        let frame = [0; 2 * SHORTEST];
+        match self.test_run(&frame, Some(SHORTEST)) {
+            Ok(_) => Ok(true),
+            Err(ProgramError::SyscallError(error)) if error.io_error.kind() == ErrorKind::InvalidInput => Ok(false),
+            Err(error) => Err(error).context("run a frame in two buffers"),
+        }
+    }
+
+    /// The longest first buffer that the kernel makes; the rest of a longer frame is put into others.
+    pub(crate) fn longest_first(&mut self) -> Result<usize> {
+        let frame = [0; 1 << 14];
+        let mut out = frame;
+        let mut context = context(frame.len());
+        let options = TestRunOptions {
+            data_in: Some(&frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context.clone()),
+            ctx_out: Some(&mut context),
+            ..TestRunOptions::new()
+        };
+        self.datapath.program()?.test_run(options).context("run a frame in several buffers")?;
+        // `data_end`, and nothing was cut off before it.
+        let end = context[4..].first_chunk().context("a context has a data_end")?;
+        Ok(u32::from_ne_bytes(*end) as usize)
+    }
+
+    fn run_with(&mut self, frame: &[u8], first: Option<usize>) -> Result<Outcome> {
+        let before = now(ClockId::CLOCK_MONOTONIC_COARSE)?;
+        let (action, out) = self
+            .test_run(frame, first)
+            .with_context(|| format!("test-run {} bytes, {first:?} in the first buffer", frame.len()))?;
+        let after = now(ClockId::CLOCK_MONOTONIC_COARSE)?;
+        let passed = match action {
+            XDP_PASS => Some(out),
+            XDP_DROP => None,
+            other => bail!("XDP action {other}"),
+        };
+        let counted = self.newly_counted(before, after)?;
+        Ok(Outcome { passed, counted })
+    }
+
+    /// The XDP action, and the frame after it.
+    fn test_run(&mut self, frame: &[u8], first: Option<usize>) -> Result<(u32, Vec<u8>), ProgramError> {
+        let context = first.map(context);
+        // The program only ever shortens frames: a longer one would not fit and be an error.
+        let mut out = vec![0; frame.len()];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: context.as_deref(),
+            ..TestRunOptions::new()
+        };
+        let program = self.datapath.program().map_err(|_| ProgramError::NotLoaded)?;
+        let result = program.test_run(options)?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value, out))
+    }
+
+    /// How much the counters have gone up since last asked. When a tunnel's last packet was delivered must be told with it,
+    /// and be between `before` and `after`.
+    fn newly_counted(&mut self, before: u64, after: u64) -> Result<Counted> {
+        let now = self.read()?;
+        let mut counted = Counted::new();
+        for ((id, new), old) in (0..).zip(&now).zip(&self.seen) {
+            let mut add = |counter, new: u64, old: u64| {
+                if new != old {
+                    counted.insert((id, counter), new.wrapping_sub(old));
+                }
+            };
+            add(Counter::Packets, new.packets, old.packets);
+            add(Counter::Bytes, new.bytes, old.bytes);
+            add(Counter::OuterBytes, new.outer_bytes, old.outer_bytes);
+            for ((reason, new), old) in Reason::ALL.iter().zip(new.reasons).zip(old.reasons) {
+                add(Counter::of(*reason), new, old);
+            }
+            let right = if new.packets == old.packets {
+                new.last_seen == old.last_seen
+            } else {
+                (before..=after).contains(&new.last_seen)
+            };
+            ensure!(
+                right,
+                "last_seen of tunnel {id} went from {} to {} between {before} and {after}",
+                old.last_seen,
+                new.last_seen
+            );
+        }
+        self.seen = now;
+        Ok(counted)
+    }
+
+    /// The counters of no tunnel and of all tunnels, each summed over the CPUs.
+    fn read(&self) -> Result<Vec<Counters>> {
+        (0..=self.tunnels).map(|id| self.counters_of(id)).collect()
+    }
+
+    fn counters_of(&self, id: u32) -> Result<Counters> {
+        let mut sum = Counters::ZERO;
+        let values = self
+            .counters
+            .get(&id, 0)
+            .with_context(|| format!("counters of tunnel {id}"))?;
+        values.iter().for_each(|cpu| sum.add(cpu));
+        Ok(sum)
+    }
+
+    /// Checks that nothing was ever counted, or numbered, for a tunnel that is none.
+    pub(crate) fn check_unused(&self) -> Result<()> {
+        for id in self.tunnels + 1..=self.max_tunnels {
+            ensure!(
+                self.counters_of(id)? == Counters::ZERO,
+                "counters of tunnel {id}, which is none"
+            );
+        }
+        for id in (self.tunnels + 1..=self.max_tunnels).chain([0]) {
+            let state = self.sequences.get(&id, 0)?;
+            ensure!(
+                state == SequenceState::default(),
+                "sequence state of tunnel {id}, which is none"
+            );
+        }
+        Ok(())
+    }
+
+    /// The state of every tunnel's sequence numbers, from id 1 on.
+    pub(crate) fn sequences(&self) -> Result<Vec<SequenceState>> {
+        (1..=self.tunnels)
+            .map(|id| {
+                self.sequences
+                    .get(&id, 0)
+                    .with_context(|| format!("sequence state of tunnel {id}"))
+            })
+            .collect()
+    }
+
+    /// Gives every tunnel this state of its sequence numbers.
+    pub(crate) fn set_sequences(&mut self, state: SequenceState) -> Result<()> {
+        for id in 1..=self.tunnels {
+            self.sequences
+                .set(id, state, 0)
+                .with_context(|| format!("sequence state of tunnel {id}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// `struct xdp_md` of linux/bpf.h for a frame with so many bytes in the first buffer: here `data` and `data_end` are offsets.
+fn context(first: usize) -> Vec<u8> {
+    let (data, data_end, rest) = (0, first as u32, 0);
+    [data, data_end, rest, rest, rest, rest].map(u32::to_ne_bytes).concat()
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name)
+        .with_context(|| format!("the program has no map {name}"))
+}
+
+/// A clock in nanoseconds, as the program reads it.
+pub(crate) fn now(clock: ClockId) -> Result<u64> {
+    let time = clock_gettime(clock).with_context(|| format!("read {clock}"))?;
+    Ok(Duration::from(time).as_nanos() as u64)
+}

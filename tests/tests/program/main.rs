@@ -1,0 +1,16 @@
+//! The loaded program, run by the kernel on one frame at a time (BPF_PROG_TEST_RUN), held against the table of fixtures and
+//! against the decision on the host.
+//!
+//! Needs the rights to load programs, and a build with the eBPF object inside, as `cargo xtask test` makes it; without, the
+//! tests are skipped.
+
+#[path = "../support/skip.rs"]
+mod skip;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod buffers;
+mod fixtures;
+mod generated;
+mod kernel;
+mod loaded;
