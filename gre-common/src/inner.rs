@@ -31,8 +31,8 @@ pub enum Remark {
     },
 }
 
-/// Bytes of an MPLS label stack entry (RFC 3032 section 2.1).
-const MPLS_ENTRY: usize = 4;
+/// An MPLS label stack entry (RFC 3032 section 2.1).
+type MplsEntry = [u8; 4];
 
 /// Checks the header of type `kind` that begins at `start`, with the payload's end at `end`.
 #[inline(always)]
@@ -48,7 +48,7 @@ pub(crate) fn inspect<P: Packet>(
         InnerTypes::IPV4 => v4(packet, start, room, outer),
         InnerTypes::IPV6 => v6(packet, start, room, outer),
         InnerTypes::ETHERNET => whole::<P, EthHdr>(packet, start, room),
-        _ => whole::<P, [u8; MPLS_ENTRY]>(packet, start, room),
+        _ => whole::<P, MplsEntry>(packet, start, room),
     }
 }
 

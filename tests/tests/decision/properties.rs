@@ -28,7 +28,12 @@ thread_local! {
 }
 
 /// The reasons of rows 13 to 16.
-const AFTER_NUMBERS: [Reason; 4] = [Reason::Sequence, Reason::InnerProtocol, Reason::InnerMalformed, Reason::Ecn];
+const AFTER_NUMBERS: [Reason; 4] = [
+    Reason::Sequence,
+    Reason::InnerProtocol,
+    Reason::InnerMalformed,
+    Reason::Ecn,
+];
 
 fn verdict(case: &Case, first: usize) -> Verdict {
     REFERENCES.with(|references| {

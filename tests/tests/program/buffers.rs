@@ -7,7 +7,7 @@ use gre_tests::frame::{Gre, GreChecksum, Ipv4, Link, Outer, Packet};
 use crate::kernel::{Kernel, SHORTEST, load_or_return};
 use crate::skip::skip;
 use crate::support::bytes::Bytes;
-use crate::support::outcome::{Counter, Counted, Outcome, hex};
+use crate::support::outcome::{Counted, Counter, Outcome, hex};
 use crate::support::reference::Reference;
 use crate::support::split::{CONFIG, links, outers, packets};
 
@@ -17,7 +17,10 @@ macro_rules! split_or_return {
         load_or_return!();
         let mut kernel = Kernel::load(CONFIG)?;
         if !kernel.can_split()? {
-            skip(module_path!(), "a kernel that test-runs frames with a first buffer of a given size (Linux 6.18)");
+            skip(
+                module_path!(),
+                "a kernel that test-runs frames with a first buffer of a given size (Linux 6.18)",
+            );
             return Ok(());
         }
         kernel
@@ -43,7 +46,11 @@ fn a_good_packet_is_delivered_if_and_only_if_its_headers_are_there() -> Result<(
                 .with_context(context)?;
             let outcome = kernel.run_split(frame, first).with_context(context)?;
             let on_host = Outcome::of(&verdict, frame);
-            ensure!(outcome == on_host, "{}: on the host {on_host:?}, in the kernel {outcome:?}", context());
+            ensure!(
+                outcome == on_host,
+                "{}: on the host {on_host:?}, in the kernel {outcome:?}",
+                context()
+            );
         }
     }
     Ok(())
@@ -61,7 +68,11 @@ const PADDINGS: [usize; 4] = [0, 1, 46, 9000];
 #[test]
 fn payload_may_lie_anywhere() -> Result<()> {
     let mut kernel = split_or_return!();
-    for (link, outer) in links().into_iter().zip(outers()).chain(links().into_iter().rev().zip(outers().into_iter().rev())) {
+    for (link, outer) in links()
+        .into_iter()
+        .zip(outers())
+        .chain(links().into_iter().rev().zip(outers().into_iter().rev()))
+    {
         for payload in PAYLOADS {
             for padding in PADDINGS.into_iter().filter(|padding| padding + payload <= 65_000) {
                 for checksum in [GreChecksum::Absent, GreChecksum::Right] {
@@ -112,11 +123,29 @@ impl Good {
         // The kernel makes the first buffer no longer than a page has room for.
         for first in [headers, headers + 1, 600, 3000, frame.len()] {
             let first = first.clamp(headers, frame.len());
-            let context = || format!("{first} of {} bytes in the first buffer, {} of padding", frame.len(), self.packet.padding.len());
+            let context = || {
+                format!(
+                    "{first} of {} bytes in the first buffer, {} of padding",
+                    frame.len(),
+                    self.packet.padding.len()
+                )
+            };
             let outcome = kernel.run_split(&frame, first).with_context(context)?;
             let passed = outcome.passed.as_ref();
-            ensure!(passed == Some(&self.delivered), "{}: not delivered as it should be: {:?}", context(), outcome.counted);
-            ensure!(outcome.counted.values().any(|count| *count == self.packet.payload.len() as u64), "{}", context());
+            ensure!(
+                passed == Some(&self.delivered),
+                "{}: not delivered as it should be: {:?}",
+                context(),
+                outcome.counted
+            );
+            ensure!(
+                outcome
+                    .counted
+                    .values()
+                    .any(|count| *count == self.packet.payload.len() as u64),
+                "{}",
+                context()
+            );
             if !has_checksum {
                 continue;
             }
@@ -127,7 +156,12 @@ impl Good {
                 let outcome = kernel.run_split(&damaged, first).with_context(context)?;
                 let bad = Counter::Reason("checksum_bad", "drop");
                 let right = outcome.passed.is_none() && is_once(&outcome.counted, bad);
-                ensure!(right, "{}: not dropped for its checksum: {:?}", context(), outcome.counted);
+                ensure!(
+                    right,
+                    "{}: not dropped for its checksum: {:?}",
+                    context(),
+                    outcome.counted
+                );
             }
         }
         Ok(())
@@ -135,5 +169,8 @@ impl Good {
 }
 
 fn is_once(counted: &Counted, wanted: Counter) -> bool {
-    counted.len() == 1 && counted.iter().all(|((_, counter), count)| *counter == wanted && *count == 1)
+    counted.len() == 1
+        && counted
+            .iter()
+            .all(|((_, counter), count)| *counter == wanted && *count == 1)
 }

@@ -124,7 +124,8 @@ fn judge_undisturbed(fixture: &Fixture, kernel: &mut Kernel) -> Result<()> {
         }
         say(&format!("{}: held up for {held_up:?}, runs again", fixture.name));
     }
-    judge(fixture, kernel, &mut Duration::ZERO)
+    let mut waited = Duration::ZERO;
+    judge(fixture, kernel, &mut waited)
 }
 
 fn judge(fixture: &Fixture, kernel: &mut Kernel, held_up: &mut Duration) -> Result<()> {

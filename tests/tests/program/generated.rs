@@ -45,13 +45,24 @@ fn host_and_kernel_agree() -> Result<()> {
         .map_err(|error| anyhow!("PROPTEST_RNG_SEED={seed}: {error}"))?;
 
     let verdicts = both.into_inner().verdicts;
-    let split = if splits { "" } else { " (none split: that takes Linux 6.18)" };
-    say(&format!("{CASES} generated frames{split}, PROPTEST_RNG_SEED={seed}: {verdicts:?}"));
-    let reasons = Reason::ALL.iter().filter(|reason| **reason != Reason::Internal && (splits || **reason != Reason::Headroom));
+    let split = if splits {
+        ""
+    } else {
+        " (none split: that takes Linux 6.18)"
+    };
+    say(&format!(
+        "{CASES} generated frames{split}, PROPTEST_RNG_SEED={seed}: {verdicts:?}"
+    ));
+    let reasons = Reason::ALL
+        .iter()
+        .filter(|reason| **reason != Reason::Internal && (splits || **reason != Reason::Headroom));
     let wanted = reasons.map(|reason| reason.name()).chain([NOT_OURS, DELIVERED]);
     for verdict in wanted {
         let met = verdicts.get(verdict).copied().unwrap_or(0);
-        ensure!(met >= LEAST, "only {met} generated frames were met by {verdict}; seed {seed}");
+        ensure!(
+            met >= LEAST,
+            "only {met} generated frames were met by {verdict}; seed {seed}"
+        );
     }
     Ok(())
 }
@@ -74,12 +85,18 @@ struct Both {
 
 impl Both {
     fn load() -> Result<Self> {
-        let mut kernels = CONFIGS.iter().map(|config| Kernel::load(config)).collect::<Result<Vec<_>>>()?;
+        let mut kernels = CONFIGS
+            .iter()
+            .map(|config| Kernel::load(config))
+            .collect::<Result<Vec<_>>>()?;
         let first = kernels.first_mut().context("there are fixtures")?;
         let (splits, longest_first) = (first.can_split()?, first.longest_first()?);
         Ok(Self {
             kernels,
-            references: CONFIGS.iter().map(|config| Reference::new(config)).collect::<Result<_, _>>()?,
+            references: CONFIGS
+                .iter()
+                .map(|config| Reference::new(config))
+                .collect::<Result<_, _>>()?,
             splits,
             longest_first,
             verdicts: BTreeMap::new(),
@@ -92,7 +109,11 @@ impl Both {
             self.count(TOO_SHORT);
             return Ok(());
         }
-        let first = if self.splits { case.first.min(frame.len()) } else { frame.len() };
+        let first = if self.splits {
+            case.first.min(frame.len())
+        } else {
+            frame.len()
+        };
         let (kernel, reference) = (&mut self.kernels[case.config], &self.references[case.config]);
 
         let accepted_at = if case.silent { 0 } else { u64::MAX };
@@ -101,18 +122,43 @@ impl Both {
         reference.receive_after(case.cursor, case.silent);
 
         let before = now(ClockId::CLOCK_MONOTONIC)?;
-        let in_kernel = if first < frame.len() { kernel.run_split(frame, first)? } else { kernel.run(frame)? };
+        let in_kernel = if first < frame.len() {
+            kernel.run_split(frame, first)?
+        } else {
+            kernel.run(frame)?
+        };
         let after = now(ClockId::CLOCK_MONOTONIC)?;
         let unchanged = reference.states();
         let verdict = decide(&Bytes::split(frame, first.min(self.longest_first)), reference);
         let on_host = Outcome::of(&verdict, frame);
-        ensure!(in_kernel == on_host, "on the host {verdict:?}: {on_host:?}\nin the kernel {in_kernel:?}");
+        ensure!(
+            in_kernel == on_host,
+            "on the host {verdict:?}: {on_host:?}\nin the kernel {in_kernel:?}"
+        );
 
         for ((old, host), kernel) in unchanged.iter().zip(reference.states()).zip(kernel.sequences()?) {
-            ensure!(host.cursor == kernel.cursor, "sequence numbers: on the host {host:?}, in the kernel {kernel:?}");
-            let was_accepted = host != *old && !matches!(verdict, Verdict::Refuse { reason: Reason::Sequence, .. });
-            let right = if was_accepted { before..=after } else { accepted_at..=accepted_at };
-            ensure!(right.contains(&kernel.accepted_at), "accepted at {}, not in {right:?}", kernel.accepted_at);
+            ensure!(
+                host.cursor == kernel.cursor,
+                "sequence numbers: on the host {host:?}, in the kernel {kernel:?}"
+            );
+            let was_accepted = host != *old
+                && !matches!(
+                    verdict,
+                    Verdict::Refuse {
+                        reason: Reason::Sequence,
+                        ..
+                    }
+                );
+            let right = if was_accepted {
+                before..=after
+            } else {
+                accepted_at..=accepted_at
+            };
+            ensure!(
+                right.contains(&kernel.accepted_at),
+                "accepted at {}, not in {right:?}",
+                kernel.accepted_at
+            );
         }
         self.count(match verdict {
             Verdict::NotOurs => NOT_OURS,

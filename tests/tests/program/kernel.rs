@@ -135,7 +135,10 @@ impl Kernel {
             ctx_out: Some(&mut context),
             ..TestRunOptions::new()
         };
-        self.datapath.program()?.test_run(options).context("run a frame in several buffers")?;
+        self.datapath
+            .program()?
+            .test_run(options)
+            .context("run a frame in several buffers")?;
         // `data_end`, and nothing was cut off before it.
         let end = context[4..].first_chunk().context("a context has a data_end")?;
         Ok(u32::from_ne_bytes(*end) as usize)
