@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::libc;
@@ -9,6 +11,7 @@ use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Socket, Type};
 use std::os::fd::AsRawFd;
 
+use super::wire::PATIENCE;
 use super::{Lab, Namespace};
 
 /// One end of a veth pair to be: its namespace and name, and what is to be set on it.
@@ -81,7 +84,28 @@ pub(super) fn create(lab: &Lab, a: &End, b: &End) -> Result<(Interface, Interfac
         b.mtu,
         b.namespace.path(),
     ))?;
-    Ok((configure(a, mac_a)?, configure(b, mac_b)?))
+    let ends = (configure(a, mac_a)?, configure(b, mac_b)?);
+    wait_until_up(a)?;
+    wait_until_up(b)?;
+    Ok(ends)
+}
+
+/// Waits until the kernel has noticed that the other end is up too. It does so in its own time, and until then an interface has
+/// the queueing discipline `noop`, which throws away what is sent.
+fn wait_until_up(end: &End) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let shown = end.namespace.ip(&format!("-oneline link show dev {}", end.interface))?;
+        if shown.contains(" state UP ") && !shown.contains(" qdisc noop ") {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "waited for {} to be up: {shown}",
+            end.interface
+        );
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn configure(end: &End, mac: [u8; 6]) -> Result<Interface> {
