@@ -5,11 +5,11 @@ use gre_common::{Reason, Verdict, decide};
 use gre_tests::frame::{Gre, GreChecksum, Ipv4, Link, Outer, Packet};
 
 use crate::kernel::{Kernel, SHORTEST, load_or_return};
-use crate::skip::skip;
 use crate::support::bytes::Bytes;
 use crate::support::outcome::{Counter, Outcome, hex};
 use crate::support::reference::Reference;
 use crate::support::split::{CONFIG, links, outers, packets};
+use gre_tests::skip::skip;
 
 /// A kernel with the packets' tunnels that splits frames at will, or none, after saying so.
 macro_rules! split_or_return {

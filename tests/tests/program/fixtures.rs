@@ -11,10 +11,10 @@ use gre_tests::fixtures::{Fixture, Step, all};
 use gre_user::settings::LogLevel;
 
 use crate::kernel::{Kernel, SHORTEST, load_or_return};
-use crate::skip::say;
 use crate::support::bytes::Bytes;
 use crate::support::outcome::{Outcome, hex};
 use crate::support::reference::Reference;
+use gre_tests::skip::say;
 
 /// Delay that no expectation depends on: no step waits for more than 700 ms if not for a second.
 const TOLERATED: Duration = Duration::from_millis(200);

@@ -11,11 +11,11 @@ use nix::time::ClockId;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 
 use crate::kernel::{Kernel, SHORTEST, load_or_return, now};
-use crate::skip::say;
 use crate::support::bytes::Bytes;
 use crate::support::frames::{CONFIGS, Case, cases};
 use crate::support::outcome::Outcome;
 use crate::support::reference::Reference;
+use gre_tests::skip::say;
 
 const CASES: u32 = 25_000;
 /// Of these, so many must at least be delivered, and meet each reason: else they show little.

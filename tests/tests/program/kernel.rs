@@ -46,7 +46,7 @@ pub(crate) fn can_load(name: &str) -> bool {
     match gre_user::datapath::ensure_built_in() {
         Ok(()) => true,
         Err(error) => {
-            crate::skip::skip(name, &format!("the eBPF program ({error:#})"));
+            gre_tests::skip::skip(name, &format!("the eBPF program ({error:#})"));
             false
         }
     }

@@ -4,8 +4,6 @@
 //! Needs the rights to load programs, and a build with the eBPF object inside, as `cargo xtask test` makes it; without, the
 //! tests are skipped.
 
-#[path = "../support/skip.rs"]
-mod skip;
 #[path = "../support/mod.rs"]
 mod support;
 
