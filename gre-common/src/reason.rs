@@ -126,7 +126,7 @@ reasons! {
     ///
     /// Likely cause: the driver. If it happens to all packets, use `mode = "generic"` or another driver.
     Headroom = "headroom", Pass;
-    /// A step that cannot fail failed after the packet was already changed; it was dropped rather than sent on half-written.
+    /// A step that cannot fail failed; the packet was dropped rather than sent on half-written or unverified.
     ///
     /// Please report it, with the driver and the kernel's version.
     Internal = "internal", Drop;

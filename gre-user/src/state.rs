@@ -180,7 +180,6 @@ impl Root {
         let root = self.path.display();
         match error.kind() {
             ErrorKind::PermissionDenied => anyhow!("--root {root}: {}", bpffs::DENIED),
-            ErrorKind::NotFound => anyhow!("--root {root}: the folder above is not there; make it with mkdir"),
             _ => anyhow!("--root {root}: cannot be used: {error}"),
         }
     }

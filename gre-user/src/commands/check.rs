@@ -6,7 +6,7 @@ use anyhow::anyhow;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::host::{Severity, findings};
+use crate::host::{Finding, Severity, findings};
 use crate::output::print;
 use crate::state::Root;
 
@@ -27,17 +27,16 @@ pub fn execute(file: &Path, root: &Root) -> Result<(), Error> {
         .chain(findings.iter().map(|finding| format!("{finding}\n")))
         .collect();
     print(&format!("{path}: the configuration is valid\n{lines}"))?;
-    let errors = findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Error)
-        .count();
-    match errors {
-        0 => Ok(()),
-        1 => Err(Error::Failed(anyhow!(
-            "this host would not run it; see the error above"
-        ))),
-        errors => Err(Error::Failed(anyhow!(
-            "this host would not run it; see the {errors} errors above"
-        ))),
-    }
+    let mut errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let Some(Finding {
+        subject, what, remedy, ..
+    }) = errors.next()
+    else {
+        return Ok(());
+    };
+    let more = match errors.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more above)"),
+    };
+    Err(Error::Failed(anyhow!("{subject}: {what}; {remedy}{more}")))
 }

@@ -69,7 +69,11 @@ async fn stay(
             _ = signals.terminate.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),
             _ = signals.hangup.recv() => match load(file, root, log_level) {
-                Ok(outcome) => records = Records::of(outcome, log_level)?,
+                Ok(outcome) => match Records::of(outcome, log_level) {
+                    Ok(new) => records = new,
+                    // The program is in force, and must not be detached because its log cannot be read.
+                    Err(error) => report("error", error),
+                },
                 Err(error) => report("error", error),
             },
             () = records.flush() => {}

@@ -4,6 +4,8 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use nix::errno::Errno;
@@ -14,6 +16,11 @@ use super::{Root, bpffs};
 
 /// How often the folder may be removed by another process between opening and locking it.
 const TRIES: usize = 16;
+/// How long another process may change the folder before this one gives up: a load takes a second or a few, and whoever
+/// detaches at a signal must not leave the program behind because of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often to look in that time.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The right to change a state folder, until dropped. Reading needs none.
 #[derive(Debug)]
@@ -30,19 +37,17 @@ impl Locked {
 }
 
 impl Root {
-    /// Takes the right to change the folder, which is made if it is not there.
+    /// Takes the right to change the folder, which is made if it is not there. Waits a while for another process that has it.
     ///
     /// # Errors
     ///
-    /// If no BPF filesystem is mounted there, if the folder cannot be made, or if another process has the right: its id
+    /// If no BPF filesystem is mounted there, if the folder cannot be made, or if another process keeps the right: its id
     /// and name are given.
     pub fn lock(&self) -> Result<Locked> {
         bpffs::check(self.path())?;
         for _ in 0..TRIES {
-            match DirBuilder::new().mode(0o700).create(self.path()) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(self.unusable(&error)),
-                _ => {}
-            }
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(self.path());
+            made.map_err(|error| self.unusable(&error))?;
             if let Some(locked) = self.try_lock()? {
                 return Ok(locked);
             }
@@ -77,7 +82,7 @@ impl Root {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.unusable(&error)),
         };
-        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+        match lock_within(folder, PATIENCE) {
             Ok(folder) => Ok(self.is_same(&folder)?.then(|| Locked {
                 _folder: folder,
                 root: self.clone(),
@@ -101,6 +106,18 @@ impl Root {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.unusable(&error)),
         }
+    }
+}
+
+/// Locks a folder, as soon as no other process has it locked.
+fn lock_within(mut folder: File, patience: Duration) -> Result<Flock<File>, (File, Errno)> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => folder = back,
+            result => return result,
+        }
+        thread::sleep(PAUSE);
     }
 }
 

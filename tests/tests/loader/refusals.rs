@@ -1,8 +1,11 @@
 //! Bad input: one clear line each, the contract's exit status, and nothing changed.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::process;
+use std::thread;
 
 use anyhow::Result;
 use nix::fcntl::{Flock, FlockArg};
@@ -166,7 +169,6 @@ fn the_root_must_be_in_a_bpf_filesystem() -> Result<()> {
             "/sys/fs/bpf/a.b",
             "a BPF filesystem takes no names with a dot; choose another name",
         ),
-        ("/sys/fs/bpf/a/b", "the folder above is not there; make it with mkdir"),
     ] {
         site.refused(
             CONFIG,
@@ -175,6 +177,39 @@ fn the_root_must_be_in_a_bpf_filesystem() -> Result<()> {
             &format!("--root {root}: {line}"),
         )?;
     }
+    Ok(())
+}
+
+#[test]
+fn the_root_is_made_with_the_folders_above_it() -> Result<()> {
+    let site = site_or_return!();
+    site.ok(CONFIG, "--root /sys/fs/bpf/a/b load")?;
+    site.ok(CONFIG, "--root /sys/fs/bpf/a/b unload")?;
+    assert_eq!(site.files("/sys/fs/bpf/a")?, ["/sys/fs/bpf/a"]);
+    Ok(())
+}
+
+#[test]
+fn a_short_change_by_another_process_is_waited_for() -> Result<()> {
+    let site = site_or_return!();
+    site.ok(CONFIG, "load")?;
+    let folder = site.origin.run(|| Ok(File::open(ROOT)?))?;
+    let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
+    let mut unload = site.command("", "unload")?.spawn()?;
+    // It has opened the folder when it waits for the lock: a second descriptor of it in all processes.
+    let inode = fs::metadata(format!("/proc/self/fd/{}", lock.as_raw_fd()))?.ino();
+    let waits = || {
+        let open = fs::read_dir(format!("/proc/{}/fd", unload.id()))?;
+        Ok::<_, io::Error>(
+            open.flatten()
+                .any(|file| fs::metadata(file.path()).is_ok_and(|file| file.ino() == inode)),
+        )
+    };
+    while !waits()? {
+        thread::yield_now();
+    }
+    drop(lock);
+    assert!(unload.wait()?.success());
     Ok(())
 }
 
