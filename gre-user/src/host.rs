@@ -6,6 +6,7 @@
 mod addresses;
 mod bpf;
 mod capabilities;
+pub mod cpus;
 mod ethtool;
 mod facts;
 mod finding;
@@ -18,7 +19,7 @@ mod netlink;
 #[cfg(test)]
 mod recorded;
 mod sysctl;
-mod xdp_features;
+pub mod xdp_features;
 
 pub use self::capabilities::{Capability, missing_capabilities};
 pub use self::finding::{Finding, Severity};

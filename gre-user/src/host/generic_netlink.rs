@@ -28,7 +28,7 @@ impl Family {
     pub(super) fn find(name: &str, version: u8) -> io::Result<Self> {
         let mut netlink = Netlink::open(NETLINK_GENERIC)?;
         let attribute = DefaultNla::new(CTRL_ATTR_FAMILY_NAME as u16, zero_terminated(name));
-        let question = request(GENL_ID_CTRL as u16, CTRL_CMD_GETFAMILY as u8, 1, attribute);
+        let question = request(GENL_ID_CTRL as u16, CTRL_CMD_GETFAMILY as u8, 1, &[attribute]);
         let answer = netlink.get(&question).map_err(|error| match error.raw_os_error() {
             Some(libc::ENOENT) => io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -49,8 +49,13 @@ impl Family {
 
     /// The answer to a command about one thing, which the attribute names.
     pub(super) fn get(&mut self, command: u8, about: DefaultNla) -> io::Result<Message> {
-        let mut answers = self.netlink.get(&request(self.id, command, self.version, about))?;
+        let mut answers = self.netlink.get(&request(self.id, command, self.version, &[about]))?;
         answers.pop().ok_or_else(|| io::Error::other("empty answer"))
+    }
+
+    /// The answers to a command about all things that there are.
+    pub(super) fn dump(&mut self, command: u8) -> io::Result<Vec<Message>> {
+        self.netlink.dump(&request(self.id, command, self.version, &[]))
     }
 }
 
@@ -59,6 +64,6 @@ pub(super) fn attributes(answer: &Message) -> Result<Attributes<'_>, DecodeError
     Ok(answer.split::<GENLMSGHDR>()?.1)
 }
 
-fn request(family: u16, command: u8, version: u8, attribute: DefaultNla) -> Message {
-    Message::new(family, &[command, version, 0, 0], &[attribute])
+fn request(family: u16, command: u8, version: u8, attributes: &[DefaultNla]) -> Message {
+    Message::new(family, &[command, version, 0, 0], attributes)
 }

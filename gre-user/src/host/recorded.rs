@@ -4,6 +4,8 @@ use super::netlink::Message;
 
 /// Interfaces, each with its name.
 pub(super) const LINKS: &str = include_str!("recorded/links.txt");
+/// What drivers can do with XDP, each with its interface's name.
+pub(super) const FEATURES: &str = include_str!("recorded/features.txt");
 /// Chains ("chain") and rules ("rule") of nftables.
 pub(super) const NFTABLES: &str = include_str!("recorded/nftables.txt");
 

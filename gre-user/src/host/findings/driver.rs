@@ -100,6 +100,8 @@ mod tests {
     const NO_FRAGS: XdpFeatures = XdpFeatures {
         native: true,
         frags: false,
+        transmit: true,
+        transmit_frags: false,
     };
 
     #[test]
@@ -136,8 +138,8 @@ mod tests {
                 spoil(
                     case,
                     XdpFeatures {
-                        native: true,
                         frags: true,
+                        ..NO_FRAGS
                     },
                     9000,
                 )

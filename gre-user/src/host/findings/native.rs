@@ -87,6 +87,8 @@ mod tests {
     const NONE: XdpFeatures = XdpFeatures {
         native: false,
         frags: false,
+        transmit: false,
+        transmit_frags: false,
     };
 
     fn spoilt(mode: Mode, features: XdpFeatures) -> impl FnOnce(&mut Case) {

@@ -49,6 +49,8 @@ impl Case {
             xdp: Ok(XdpFeatures {
                 native: true,
                 frags: true,
+                transmit: true,
+                transmit_frags: true,
             }),
             offloads: Ok(BTreeSet::new()),
             channels: Ok(Some(Channels {
