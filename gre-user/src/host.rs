@@ -15,10 +15,14 @@ mod firewall;
 mod generic_netlink;
 mod gre_device;
 mod interface;
+pub mod neighbours;
 mod netlink;
 #[cfg(test)]
 mod recorded;
+pub mod routes;
+mod subscription;
 mod sysctl;
+pub mod veth;
 pub mod xdp_features;
 
 pub use self::capabilities::{Capability, missing_capabilities};

@@ -9,11 +9,10 @@ use netlink_packet_core::{DecodeError, DefaultNla, parse_ip};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::netlink::{Message, Netlink};
+use super::routes::RTMSG;
 
 /// Size of `struct ifaddrmsg` of `linux/if_addr.h`.
 const IFADDRMSG: usize = 8;
-/// Size of `struct rtmsg` of `linux/rtnetlink.h`.
-const RTMSG: usize = 12;
 
 /// Those of the addresses that packets are delivered to here: an interface has them, or a route of type `local` covers
 /// them.

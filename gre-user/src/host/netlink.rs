@@ -6,8 +6,9 @@
 use std::io;
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ALIGNTO,
-    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator,
+    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE,
+    NLM_F_REQUEST, NLMSG_ALIGNTO, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable, NlasIterator,
 };
 use netlink_sys::{Socket, SocketAddr};
 
@@ -38,6 +39,11 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
+    /// Makes the kernel heed what a dump's request says besides the kind of thing (`NETLINK_GET_STRICT_CHK`).
+    pub(super) fn filter_dumps(&self) -> io::Result<()> {
+        self.socket.set_netlink_get_strict_chk(true)
+    }
+
     /// The kernel's answer about one thing; its error as the error number that it gave.
     pub(super) fn get(&mut self, request: &Message) -> io::Result<Vec<Message>> {
         Ok(self.ask(request, NLM_F_REQUEST | NLM_F_ACK)?.messages)
@@ -52,6 +58,12 @@ impl Netlink {
             }
         }
         Err(io::Error::other("changes faster than it can be listed"))
+    }
+
+    /// Has the kernel make or change something; its error as the error number that it gave.
+    pub(super) fn set(&mut self, request: &Message) -> io::Result<()> {
+        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        self.ask(request, flags).map(drop)
     }
 
     fn ask(&mut self, request: &Message, flags: u16) -> io::Result<Answer> {
@@ -86,12 +98,8 @@ struct Answer {
 impl Answer {
     /// Takes what a datagram holds of the answer to `sequence`, and returns whether that was the end.
     fn take(&mut self, datagram: &[u8], sequence: u32) -> io::Result<bool> {
-        let mut rest = datagram;
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<Message>::deserialize(rest).map_err(undecodable)?;
-            let (header, payload) = message.into_parts();
-            let length = (header.length as usize).next_multiple_of(usize::from(NLMSG_ALIGNTO));
-            rest = rest.get(length..).unwrap_or_default();
+        for message in Messages(datagram) {
+            let (header, payload) = message?.into_parts();
             if header.sequence_number != sequence {
                 continue;
             }
@@ -108,6 +116,26 @@ impl Answer {
             }
         }
         Ok(false)
+    }
+}
+
+/// The messages of a datagram.
+pub(super) struct Messages<'a>(pub(super) &'a [u8]);
+
+impl Iterator for Messages<'_> {
+    type Item = io::Result<NetlinkMessage<Message>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let message = NetlinkMessage::<Message>::deserialize(self.0).map_err(undecodable);
+        // Of what cannot be decoded nobody knows where it ends.
+        let length = message.as_ref().map_or(self.0.len(), |message| {
+            (message.header.length as usize).next_multiple_of(usize::from(NLMSG_ALIGNTO))
+        });
+        self.0 = self.0.get(length..).unwrap_or_default();
+        Some(message)
     }
 }
 

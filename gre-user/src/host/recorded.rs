@@ -4,6 +4,10 @@ use super::netlink::Message;
 
 /// Interfaces, each with its name.
 pub(super) const LINKS: &str = include_str!("recorded/links.txt");
+/// Neighbours, each with its address.
+pub(super) const NEIGHBOURS: &str = include_str!("recorded/neighbours.txt");
+/// Routes, each with its family.
+pub(super) const ROUTES: &str = include_str!("recorded/routes.txt");
 /// What drivers can do with XDP, each with its interface's name.
 pub(super) const FEATURES: &str = include_str!("recorded/features.txt");
 /// Chains ("chain") and rules ("rule") of nftables.
