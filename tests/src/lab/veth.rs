@@ -111,7 +111,7 @@ fn wait_until_up(end: &End) -> Result<()> {
 fn configure(end: &End, mac: [u8; 6]) -> Result<Interface> {
     let (namespace, name) = (end.namespace, end.interface);
     let index = namespace.run(|| {
-        set_offloads(name, end.gro)?;
+        behave_like_a_wire(name)?;
         if_nametoindex(name).with_context(|| format!("index of {name}"))
     })?;
     for address in &end.addresses {
@@ -120,6 +120,9 @@ fn configure(end: &End, mac: [u8; 6]) -> Result<Interface> {
         namespace.ip(&format!("address add {address} dev {name} {nodad}"))?;
     }
     namespace.ip(&format!("link set dev {name} up"))?;
+    // Only of an interface that is up does the kernel tell the other end (veth_set_features()), which else announces that
+    // nothing can be redirected to it.
+    namespace.run(|| set_offload(name, ETHTOOL_SGRO, end.gro))?;
     Ok(Interface {
         name: name.to_owned(),
         index,
@@ -158,18 +161,25 @@ nix::ioctl_readwrite_bad!(
 );
 
 /// Turns off what would make a veth hand over packets with no checksum yet, or several as one, as real wires never do.
-fn set_offloads(interface: &str, gro: bool) -> Result<()> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).context("open a socket")?;
-    let off = [ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SSG].map(|command| (command, 0));
-    for (command, data) in off.into_iter().chain([(ETHTOOL_SGRO, u32::from(gro))]) {
-        let mut value = EthtoolValue { command, data };
-        let mut request = interface_request(interface)?;
-        request.ifr_ifru.ifru_data = (&raw mut value).cast();
-        // SAFETY: `request` names the interface and points to `value`, which is laid out as these commands expect;
-        // both outlive the call.
-        unsafe { ethtool(socket.as_raw_fd(), &raw mut request) }
-            .with_context(|| format!("ethtool command {command:#x} with {data} on {interface}"))?;
+fn behave_like_a_wire(interface: &str) -> Result<()> {
+    for command in [ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SSG] {
+        set_offload(interface, command, false)?;
     }
+    Ok(())
+}
+
+fn set_offload(interface: &str, command: u32, on: bool) -> Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).context("open a socket")?;
+    let mut value = EthtoolValue {
+        command,
+        data: on.into(),
+    };
+    let mut request = interface_request(interface)?;
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: `request` names the interface and points to `value`, which is laid out as these commands expect; both
+    // outlive the call.
+    unsafe { ethtool(socket.as_raw_fd(), &raw mut request) }
+        .with_context(|| format!("ethtool command {command:#x} with {on} on {interface}"))?;
     Ok(())
 }
 
