@@ -7,6 +7,7 @@ mod addresses;
 mod bpf;
 mod capabilities;
 pub mod cpus;
+pub mod egress;
 mod ethtool;
 mod facts;
 mod finding;

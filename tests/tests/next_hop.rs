@@ -1,11 +1,14 @@
 //! What is read of a host to deliver by an interface: whom its frames go to, and whether it takes them at all.
 
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gre_tests::lab::{Namespace, PATIENCE};
 use gre_tests::lab_or_skip;
-use gre_user::host::{Interface, neighbours, routes, veth};
+use gre_user::config::NextHop;
+use gre_user::host::egress::{self, Resolved, Transmit};
+use gre_user::host::{Interface, neighbours, routes, veth, xdp_features};
 
 fn interface(namespace: &Namespace, name: &str) -> Result<Interface> {
     namespace.run(|| Interface::by_name(name))?.context("no such interface")
@@ -101,5 +104,71 @@ fn the_other_end_of_a_veth_in_this_namespace_and_in_another() -> Result<()> {
     ))?;
     assert_eq!(peer("same")?, Some([2, 0, 0, 0, 0, 0x77]));
     assert_eq!(peer("lo")?, None);
+    Ok(())
+}
+
+#[test]
+fn whom_frames_are_for() -> Result<()> {
+    let Some(lab) = lab_or_skip!() else { return Ok(()) };
+    let (router, server) = (lab.namespace("router")?, lab.namespace("server")?);
+    let (_, far) = lab.veth(
+        router.end("lan").address("10.0.0.1/24"),
+        server.end("eth0").address("10.0.0.2/24"),
+    )?;
+    let next_hop = |name: &str, address: Option<&str>| {
+        let address = address.map(str::parse).transpose()?;
+        let interface = interface(&router, name)?;
+        router.run(|| egress::next_hop(&interface, address.map(NextHop::Address)))
+    };
+    let mac = Resolved::Mac(far.mac);
+    assert_eq!(next_hop("lan", None)?, mac);
+    assert_eq!(next_hop("lan", Some("10.0.0.2"))?, mac);
+    let unanswered = Resolved::Unresolved {
+        awaited: "lan: next hop 10.0.0.3 has not answered for its MAC address".to_owned(),
+    };
+    assert_eq!(next_hop("lan", Some("10.0.0.3"))?, unanswered);
+
+    // At the other end of a TAP device is a program.
+    router.ip("tuntap add dev tap0 mode tap")?;
+    router.ip("link set tap0 up")?;
+    router.ip("address add 10.1.0.1/24 dev tap0")?;
+    let error = format!("{:#}", next_hop("tap0", None).expect_err("nobody to ask for"));
+    assert_eq!(
+        error,
+        "tap0: no default route with a gateway leaves by it: set `next_hop` in `deliver` to the IP or MAC address that its \
+         frames are for"
+    );
+    router.ip("route add default via 10.1.0.2 dev tap0")?;
+    router.ip("neighbour add 10.1.0.2 dev tap0 lladdr 02:00:00:00:00:44 nud permanent")?;
+    assert_eq!(next_hop("tap0", None)?, Resolved::Mac([2, 0, 0, 0, 0, 0x44]));
+    Ok(())
+}
+
+#[test]
+fn a_veth_takes_redirected_frames_with_gro_at_its_other_end() -> Result<()> {
+    let Some(lab) = lab_or_skip!() else { return Ok(()) };
+    let (router, server) = (lab.namespace("router")?, lab.namespace("server")?);
+    lab.veth(router.end("deaf"), server.end("eth0"))?;
+    lab.veth(router.end("hears"), server.end("eth1").gro())?;
+    lab.veth(server.end("eth2").gro(), router.end("hears2"))?;
+    let takes = |name: &str| {
+        let interface = interface(&router, name)?;
+        let features = match router.run(|| Ok(xdp_features::all()))? {
+            Ok(all) => all.get(&interface.index).copied(),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
+            Err(error) => return Err(anyhow::Error::from(error)),
+        };
+        Ok((features.is_some(), egress::takes_redirects(&interface, features)))
+    };
+    match takes("deaf")? {
+        (true, Transmit::No { remedy, .. }) => {
+            assert!(remedy.starts_with("run `ethtool -K PEER gro on`"), "{remedy}");
+            assert_eq!(takes("hears")?.1, Transmit::Yes);
+            assert_eq!(takes("hears2")?.1, Transmit::Yes);
+        }
+        (false, Transmit::Unknown) => assert_eq!(takes("hears")?.1, Transmit::Unknown),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(takes("lo")?.1, Transmit::No { .. }));
     Ok(())
 }

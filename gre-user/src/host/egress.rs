@@ -1,0 +1,265 @@
+//! Whether an interface takes what XDP redirects to it, and whom its frames are for.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::config::NextHop;
+
+use super::interface::{Interface, XdpMode};
+use super::neighbours;
+use super::routes::gateway_via;
+use super::veth::{VETH, peer_mac};
+use super::xdp_features::XdpFeatures;
+
+/// How long a next hop may take to answer for its MAC address.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The kind of TUN and TAP devices, the only virtual ones besides veth that have ever taken redirected frames.
+const TUN: &str = "tun";
+/// The kind of a bond, which announces what its members can do but sends no redirected frame (no `ndo_xdp_xmit`).
+const BOND: &str = "bond";
+
+/// Whether an interface sends frames that XDP redirects to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// It does, as it is set up now.
+    Yes,
+    /// It may once it has an XDP program itself: some drivers (ixgbe, i40e, ice, ena, bnxt_en, virtio_net) make queues for
+    /// it only then. With the program attached, ask again.
+    AfterProgram,
+    /// It does not.
+    No {
+        /// What is in the way, to follow its name: "is a VLAN device, …".
+        why: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// This kernel does not tell (before Linux 6.3).
+    Unknown,
+}
+
+/// Whom frames are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// The owner of this MAC address.
+    Mac([u8; 6]),
+    /// Nobody yet.
+    Unresolved {
+        /// What is waited for: "eth1: next hop 10.0.0.2 has not answered for its MAC address".
+        awaited: String,
+    },
+}
+
+/// Whether an interface sends frames that XDP redirects to it; `features` are its driver's, none if the kernel does not
+/// tell.
+pub fn takes_redirects(interface: &Interface, features: Option<XdpFeatures>) -> Transmit {
+    let kind = interface.kind.as_deref();
+    if !interface.is_ethernet {
+        return elsewhere("has no Ethernet frames".to_owned());
+    }
+    if kind == Some(BOND) {
+        return elsewhere("is a bond, which sends no redirected frames whatever its members do".to_owned());
+    }
+    // What has neither a kind nor a driver is the loopback interface.
+    let may = kind.map_or(interface.driver.is_some(), |kind| [VETH, TUN].contains(&kind));
+    match features {
+        Some(features) if features.transmit => Transmit::Yes,
+        Some(features) if kind == Some(VETH) => deaf_veth(&interface.name, features),
+        Some(features) if kind.is_none() && features.native => after_program(interface),
+        None if may => Transmit::Unknown,
+        Some(_) | None => elsewhere(match (kind, &interface.driver) {
+            (Some("vlan"), _) => "is a VLAN device, which sends no redirected frames".to_owned(),
+            (Some(kind), _) => format!("is of kind {kind}, which sends no redirected frames"),
+            (None, Some(driver)) => format!("its driver ({driver}) sends no redirected frames"),
+            (None, None) => "sends no redirected frames".to_owned(),
+        }),
+    }
+}
+
+fn elsewhere(why: String) -> Transmit {
+    Transmit::No {
+        why,
+        remedy:
+            "have it deliver to a network card whose driver does, or set `deliver = \"route\"`, which leaves to the \
+                 kernel what XDP cannot send"
+                .to_owned(),
+    }
+}
+
+/// A veth hands redirected frames to NAPI at its other end (`veth_xdp_xmit()`), which does not always run there.
+fn deaf_veth(name: &str, features: XdpFeatures) -> Transmit {
+    if features.native {
+        return Transmit::No {
+            why: "is a veth whose other end takes no redirected frames: it has neither GRO nor an XDP program"
+                .to_owned(),
+            remedy:
+                "run `ethtool -K PEER gro on` for its other end PEER, in that one's network namespace, or attach an \
+                     XDP program there, which may be one that passes all"
+                    .to_owned(),
+        };
+    }
+    Transmit::No {
+        why: "is a veth with fewer receive queues than its other end has transmit queues, with which XDP is off"
+            .to_owned(),
+        remedy: format!("run `ethtool -L PEER tx 1` for its other end PEER, or `ethtool -L {name} rx N` with as many"),
+    }
+}
+
+fn after_program(interface: &Interface) -> Transmit {
+    if !interface.xdp.iter().any(|xdp| xdp.mode == XdpMode::Native) {
+        return Transmit::AfterProgram;
+    }
+    let driver = interface.driver.as_deref().unwrap_or("unknown");
+    elsewhere(format!(
+        "its driver ({driver}) sends no redirected frames, although it has an XDP program"
+    ))
+}
+
+/// Whom frames that leave by an interface are for: `next_hop` if given, else a veth's other end, else the gateway.
+///
+/// A next hop that the kernel does not know yet is asked for, which takes a second at most.
+///
+/// # Errors
+///
+/// If there is nobody to ask for: the line names the key that must be set. And if the kernel cannot be asked.
+pub fn next_hop(interface: &Interface, next_hop: Option<NextHop>) -> Result<Resolved> {
+    match next_hop {
+        Some(NextHop::Mac(mac)) => return Ok(Resolved::Mac(mac.octets())),
+        Some(NextHop::Address(address)) => return neighbour(interface, "next hop", address),
+        None => {}
+    }
+    if let Some(mac) = peer_mac(interface)? {
+        return Ok(Resolved::Mac(mac));
+    }
+    if let Some(gateway) = gateway_via(interface.index)? {
+        return neighbour(interface, "gateway", gateway);
+    }
+    bail!(
+        "{}: no default route with a gateway leaves by it: set `next_hop` in `deliver` to the IP or MAC address that its \
+         frames are for",
+        interface.name
+    )
+}
+
+fn neighbour(interface: &Interface, role: &str, address: IpAddr) -> Result<Resolved> {
+    Ok(match neighbours::resolve(interface.index, address, PATIENCE)? {
+        Some(mac) => Resolved::Mac(mac),
+        None => Resolved::Unresolved {
+            awaited: format!(
+                "{}: {role} {address} has not answered for its MAC address",
+                interface.name
+            ),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::interface::AttachedXdp;
+    use super::*;
+
+    const NONE: XdpFeatures = XdpFeatures {
+        native: false,
+        frags: false,
+        transmit: false,
+        transmit_frags: false,
+    };
+    const NATIVE: XdpFeatures = XdpFeatures { native: true, ..NONE };
+    const ALL: XdpFeatures = XdpFeatures {
+        transmit: true,
+        ..NATIVE
+    };
+
+    fn interface(kind: Option<&str>, driver: Option<&str>) -> Interface {
+        Interface {
+            index: 2,
+            name: "eth1".to_owned(),
+            mtu: 1500,
+            is_up: true,
+            has_carrier: true,
+            is_ethernet: true,
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            kind: kind.map(str::to_owned),
+            driver: driver.map(str::to_owned),
+            xdp: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn assert_no(interface: &Interface, features: Option<XdpFeatures>, expected: &str) {
+        match takes_redirects(interface, features) {
+            Transmit::No { why, .. } => assert_eq!(why, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_a_driver_announces_is_so() {
+        for interface in [
+            interface(None, Some("mlx5_core")),
+            interface(Some("veth"), Some("veth")),
+            interface(Some("tun"), Some("tun")),
+        ] {
+            assert_eq!(takes_redirects(&interface, Some(ALL)), Transmit::Yes);
+            assert_eq!(takes_redirects(&interface, None), Transmit::Unknown);
+        }
+    }
+
+    #[test]
+    fn a_network_card_may_want_a_program_first() {
+        let mut card = interface(None, Some("ice"));
+        assert_eq!(takes_redirects(&card, Some(NATIVE)), Transmit::AfterProgram);
+        assert_no(&card, Some(NONE), "its driver (ice) sends no redirected frames");
+        let attach = |mode| vec![AttachedXdp { mode, program_id: 1 }];
+        card.xdp = attach(XdpMode::Generic);
+        assert_eq!(takes_redirects(&card, Some(NATIVE)), Transmit::AfterProgram);
+        card.xdp = attach(XdpMode::Native);
+        assert_no(
+            &card,
+            Some(NATIVE),
+            "its driver (ice) sends no redirected frames, although it has an XDP program",
+        );
+    }
+
+    #[test]
+    fn a_veth_takes_what_its_other_end_does() {
+        let veth = interface(Some("veth"), Some("veth"));
+        assert_no(
+            &veth,
+            Some(NATIVE),
+            "is a veth whose other end takes no redirected frames: it has neither GRO nor an XDP program",
+        );
+        assert_no(
+            &veth,
+            Some(NONE),
+            "is a veth with fewer receive queues than its other end has transmit queues, with which XDP is off",
+        );
+    }
+
+    #[test]
+    fn what_lies_above_others_takes_none() {
+        let vlan = interface(Some("vlan"), Some("802.1Q VLAN Support"));
+        let bridge = interface(Some("bridge"), Some("bridge"));
+        let lo = interface(None, None);
+        for features in [Some(NONE), None] {
+            assert_no(&vlan, features, "is a VLAN device, which sends no redirected frames");
+            assert_no(&bridge, features, "is of kind bridge, which sends no redirected frames");
+            assert_no(&lo, features, "sends no redirected frames");
+        }
+        let bond = interface(Some("bond"), Some("bonding"));
+        let tun = Interface {
+            is_ethernet: false,
+            ..interface(Some("tun"), Some("tun"))
+        };
+        for features in [Some(ALL), Some(NONE), None] {
+            assert_no(
+                &bond,
+                features,
+                "is a bond, which sends no redirected frames whatever its members do",
+            );
+            assert_no(&tun, features, "has no Ethernet frames");
+        }
+    }
+}
