@@ -4,6 +4,8 @@
 
 use network_types::ip::Ipv4Hdr;
 
+use crate::endian::Be32;
+
 /// Folds a sum of 16-bit or 32-bit words to 16 bits.
 #[inline(always)]
 pub const fn fold(sum: u64) -> u16 {
@@ -27,6 +29,12 @@ pub fn sum(bytes: &[u8]) -> u16 {
     // An odd last byte counts as if a zero byte followed (RFC 1071 section 4.1).
     let last = rest.first().map_or(0, |b| u64::from(u16::from_ne_bytes([*b, 0])));
     fold(sum + last)
+}
+
+/// The unfolded sum of four bytes.
+#[inline(always)]
+pub fn sum_word(word: Be32) -> u64 {
+    u64::from(u32::from_ne_bytes(word.to_bytes()))
 }
 
 /// The unfolded sum of an IPv4 header without its options.

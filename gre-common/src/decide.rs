@@ -6,11 +6,11 @@ use crate::{
     endpoints::{Endpoints, Ipv4, Ipv6},
     gre::Gre,
     inner::{self, Remark},
-    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link},
+    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac},
     outer::{self, Chain, Outer, Payload},
     plain::Plain,
     sequence::Order,
-    tunnel::{ChecksumPolicy, InnerTypes, Tunnel},
+    tunnel::{ChecksumPolicy, Cores, Deliver, InnerTypes, Tunnel},
 };
 
 /// Where the bytes of a packet come from: the kernel's buffer, or a slice on the host.
@@ -45,6 +45,10 @@ pub trait Tables {
     fn is_local6(&self, address: &Ipv6) -> bool;
     /// Whether a packet that no tunnel matches is dropped.
     fn drop_unknown(&self) -> bool;
+    /// Whether any tunnel forwards, instead of delivering to the stack.
+    fn forwards(&self) -> bool;
+    /// Whether this is the MAC address of the interface that the packet came in on.
+    fn is_own_mac(&self, mac: Mac) -> bool;
     /// Judges the sequence number of a tunnel's packet and moves the tunnel's state.
     fn order(&self, tunnel: u32, number: u32) -> Order;
 }
@@ -86,6 +90,10 @@ pub struct Delivery {
     pub outer_bytes: u32,
     /// Whether its sequence number told of a restarted sender.
     pub restart: bool,
+    /// Where the payload goes.
+    pub deliver: Deliver,
+    /// The cores that the tunnel's flows are spread over.
+    pub cores: Cores,
 }
 
 impl Delivery {
@@ -236,7 +244,7 @@ fn read_gre<P: Packet, A>(packet: &P, outer: &Outer<A>) -> Result<Gre, Reason> {
     Gre::parse(packet, &outer.payload)
 }
 
-/// Rows 10 to 16.
+/// Rows 10 to 16, and that the frame is for this host where its packet is forwarded.
 #[inline(always)]
 fn check<P: Packet, T: Tables>(
     packet: &P,
@@ -249,6 +257,7 @@ fn check<P: Packet, T: Tables>(
     if !tunnel.policy.enabled() {
         return Err(Reason::TunnelDisabled);
     }
+    check_addressee(packet, tables, tunnel)?;
     check_checksum(packet, at, gre, tunnel)?;
     let restart = check_sequence(tables, gre, tunnel)?;
     let kind = match InnerTypes::of(gre.protocol) {
@@ -266,7 +275,22 @@ fn check<P: Packet, T: Tables>(
         remark,
         outer_bytes: at.outer_bytes,
         restart,
+        deliver: tunnel.policy.deliver(),
+        cores: tunnel.cores,
     })
+}
+
+/// Promiscuous mode and flooding bring frames for others. The stack throws them away by itself; a program that forwards must not
+/// take them for its own (RFC 1812 section 3.3.1).
+#[inline(always)]
+fn check_addressee<P: Packet, T: Tables>(packet: &P, tables: &T, tunnel: Tunnel) -> Result<(), Reason> {
+    if !tables.forwards() || tunnel.policy.deliver() == Deliver::Stack {
+        return Ok(());
+    }
+    match Mac::destination(packet) {
+        Some(mac) if tables.is_own_mac(mac) => Ok(()),
+        _ => Err(Reason::OtherHost),
+    }
 }
 
 /// Rows 11 and 12. The checksum covers the GRE header and its payload (RFC 2784 section 2.3).

@@ -2,7 +2,10 @@
 
 use network_types::eth::{EthHdr, EtherType};
 
-use crate::{Packet, endian::Be16};
+use crate::{
+    Packet,
+    endian::{Be16, Be32},
+};
 
 /// EtherType and GRE protocol type of IPv4.
 pub const ETHER_TYPE_IPV4: Be16 = Be16::new(0x0800);
@@ -14,6 +17,25 @@ pub const ETHER_TYPE_TEB: Be16 = Be16::new(0x6558);
 pub const ETHER_TYPE_MPLS_UNICAST: Be16 = Be16::new(0x8847);
 /// EtherType and GRE protocol type of MPLS, multicast (RFC 4023, RFC 5332).
 pub const ETHER_TYPE_MPLS_MULTICAST: Be16 = Be16::new(0x8848);
+
+/// A MAC address as a number, its first byte the highest of 48 bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac(u64);
+
+impl Mac {
+    /// From the bytes as they lie in a frame.
+    pub const fn from_bytes([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
+
+    /// Whom a frame is addressed to; none if it is too short to say.
+    #[inline(always)]
+    pub fn destination<P: Packet>(packet: &P) -> Option<Self> {
+        let (first, last): (Be32, Be16) = (packet.load(0)?, packet.load(size_of::<Be32>())?);
+        Some(Self(u64::from(first.get()) << 16 | u64::from(last.get())))
+    }
+}
 
 /// A VLAN tag as it follows a tag protocol identifier.
 #[repr(C)]
@@ -62,7 +84,13 @@ impl Link {
     /// identifier as `ether_type`.
     #[inline(always)]
     pub fn parse<P: Packet>(packet: &P) -> Option<Self> {
-        let ethernet: EthHdr = packet.load(0)?;
+        Self::parse_at(packet, 0)
+    }
+
+    /// The same, of a frame that begins at `start`.
+    #[inline(always)]
+    pub(crate) fn parse_at<P: Packet>(packet: &P, start: usize) -> Option<Self> {
+        let ethernet: EthHdr = packet.load(start)?;
         let outermost = Be16::from_bytes(ethernet.ether_type.to_ne_bytes());
         if !is_tag(outermost) {
             return Some(Self {
@@ -70,14 +98,14 @@ impl Link {
                 ether_type: outermost,
             });
         }
-        let first: VlanTag = packet.load(EthHdr::LEN)?;
+        let first: VlanTag = packet.load(start + EthHdr::LEN)?;
         if !is_tag(first.ether_type) {
             return Some(Self {
                 tags: VlanTags::One,
                 ether_type: first.ether_type,
             });
         }
-        let second: VlanTag = packet.load(EthHdr::LEN + size_of::<VlanTag>())?;
+        let second: VlanTag = packet.load(start + EthHdr::LEN + size_of::<VlanTag>())?;
         Some(Self {
             tags: VlanTags::Two,
             ether_type: second.ether_type,

@@ -22,10 +22,37 @@ pub const SEQUENCES: &str = "SEQUENCES";
 /// state.
 pub const NAMES: &str = "NAMES";
 
+/// Where tunnels that deliver to an interface send: hash of tunnel id to [`Target`](crate::target::Target). Written by
+/// userspace. A tunnel without an entry has none at the moment.
+pub const TARGETS: &str = "TARGETS";
+/// What the configuration says about those: hash of tunnel id to [`NextHop`](crate::target::NextHop). Written and read by
+/// userspace only.
+pub const NEXT_HOPS: &str = "NEXT_HOPS";
+/// The interfaces that frames can be redirected to: device hash map of interface index to the same. Written by userspace.
+pub const DEVICES: &str = "DEVICES";
+/// The interfaces that the program is on: hash of interface index to its [`Mac`](crate::link::Mac). Written by userspace.
+pub const INTERFACES: &str = "INTERFACES";
+/// The lists of cores that tunnels are spread over, one after the other: array of core numbers. Written by userspace before
+/// loading; [`Cores`](crate::tunnel::Cores) point into it.
+pub const CORES: &str = "CORES";
+/// Program array of one: what goes on with packets that are forwarded by the core that received them. Written by userspace before
+/// loading; it must stay pinned, or the kernel empties it.
+pub const FORWARD: &str = "FORWARD";
+/// The cores' queues: CPU map by core number. Written by userspace before loading.
+pub const CPUS: &str = "CPUS";
+
 /// Set to 1 before loading: drop what no tunnel matches, instead of passing it.
 pub const UNKNOWN_DROP: &str = "UNKNOWN_DROP";
 /// Set to 1 before loading: some tunnel has a prefix as remote. Without, the look-up is pruned by the verifier.
 pub const HAVE_PREFIXES: &str = "HAVE_PREFIXES";
+/// Set to 1 before loading: some tunnel delivers by route.
+pub const HAVE_ROUTE: &str = "HAVE_ROUTE";
+/// Set to 1 before loading: some tunnel delivers to an interface.
+pub const HAVE_INTERFACE: &str = "HAVE_INTERFACE";
+/// Set to 1 before loading: some tunnel is spread over cores.
+pub const HAVE_SPREAD: &str = "HAVE_SPREAD";
+/// Set before loading: the secret [key](crate::siphash::Key) of the flow hash.
+pub const FLOW_KEY: &str = "FLOW_KEY";
 
 /// A tunnel's name, UTF-8, padded with zero bytes.
 pub type TunnelName = [u8; 64];

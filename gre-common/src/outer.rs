@@ -7,6 +7,7 @@ use crate::{
     ecn::Codepoint,
     endian::Be32,
     endpoints::{Ipv4, Ipv6},
+    extension::{Extension, ExtensionHdr},
     link::Link,
 };
 
@@ -86,16 +87,6 @@ fn is_intact<P: Packet>(packet: &P, start: usize, header_len: usize, ip: &Ipv4Hd
         _ => packet.sum(start, header_len),
     };
     sum.is_some_and(checksum::is_valid)
-}
-
-/// The first bytes that all IPv6 extension headers but ESP share.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct ExtensionHdr {
-    /// Protocol number of what follows.
-    pub next: u8,
-    /// Length, in the unit of its kind: 8 bytes beyond the first 8 for most.
-    pub len: u8,
 }
 
 /// What lies between the IPv6 header and GRE.
@@ -223,35 +214,6 @@ fn walk_to_gre<P: Packet + ?Sized>(packet: &P, mut next: u8, mut offset: usize) 
         }
     }
     None
-}
-
-/// Kinds of IPv6 extension header.
-enum Extension {
-    Options,
-    Fragment,
-    Opaque,
-    Authentication,
-}
-
-impl Extension {
-    /// The kind of extension header; `None` for an upper-layer protocol, and for ESP, behind which nothing can be read.
-    #[inline(always)]
-    fn of(next: u8) -> Option<Self> {
-        const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
-        const DESTINATION: u8 = IpProto::Ipv6Opts as u8;
-        const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
-        const ROUTING: u8 = IpProto::Ipv6Route as u8;
-        const MOBILITY: u8 = IpProto::MobilityHeader as u8;
-        const AUTHENTICATION: u8 = IpProto::Ah as u8;
-
-        match next {
-            HOP_BY_HOP | DESTINATION => Some(Self::Options),
-            FRAGMENT => Some(Self::Fragment),
-            ROUTING | MOBILITY => Some(Self::Opaque),
-            AUTHENTICATION => Some(Self::Authentication),
-            _ => None,
-        }
-    }
 }
 
 /// An IPv6 address as four words.

@@ -11,9 +11,10 @@ use network_types::{
 
 use crate::{
     endian::{Be16, Be32},
+    extension::ExtensionHdr,
     gre::GreHdr,
+    hand_over::HandOver,
     link::VlanTag,
-    outer::ExtensionHdr,
 };
 
 /// Plain data: no padding, no invalid bit patterns, no pointers.
@@ -35,12 +36,14 @@ plain!(
     [u8; 4],
     Be16,
     Be32,
+    [Be32; 5],
     EthHdr,
     Ipv4Hdr,
     Ipv6Hdr,
     GreHdr,
     VlanTag,
-    ExtensionHdr
+    ExtensionHdr,
+    HandOver
 );
 
 /// Reads a `T` at `offset` of `bytes`, at any alignment; `None` if it does not fit.

@@ -126,6 +126,46 @@ reasons! {
     ///
     /// Likely cause: the driver. If it happens to all packets, use `mode = "generic"` or another driver.
     Headroom = "headroom", Pass;
+    /// A frame for another MAC address than the interface's, of a tunnel that forwards. The kernel gets it as it came.
+    ///
+    /// Likely causes: promiscuous mode, a switch that floods, or the interface's address was changed: then load again.
+    OtherHost = "other_host", Pass;
+    /// `deliver = "route"` or an interface: the next hop's MAC address is not known yet. The kernel got the packet
+    /// decapsulated, and forwards it once it has resolved the neighbour.
+    ///
+    /// A few at the start of traffic are normal. If it goes on, the next hop does not answer.
+    RouteNoNeighbour = "route_no_neighbour", Pass;
+    /// `deliver = "route"`: the TTL or hop limit would become 0. The kernel got the packet decapsulated, and answers with
+    /// Time Exceeded.
+    RouteTtl = "route_ttl", Pass;
+    /// `deliver = "route"`: the inner packet is longer than the MTU of the way out. The kernel got it decapsulated, to
+    /// fragment it or to answer that it is too big.
+    ///
+    /// Likely cause: the interface towards the servers has a smaller MTU than the tunnel.
+    RouteTooBig = "route_too_big", Pass;
+    /// `deliver = "route"`: the inner destination is an address of this host, a broadcast or multicast one, or one that no
+    /// route leads to. The kernel got the packet decapsulated.
+    RouteLocal = "route_local", Pass;
+    /// `deliver = "route"` or an interface: XDP cannot forward this packet or cannot send by this interface. The kernel got it
+    /// decapsulated, and forwards it if it may.
+    ///
+    /// Likely causes: forwarding is off on the interface it came in on, the way out is a VLAN device, bond, bridge or tunnel,
+    /// or the packet has IPv4 options, an IPv6 hop-by-hop header or an address that is never forwarded. `gre-decap check` names
+    /// interfaces that cannot be redirected to.
+    RouteOther = "route_other", Pass;
+    /// `deliver = "route"`: the route to the inner destination is a blackhole, unreachable or prohibit route.
+    RouteDenied = "route_denied", Drop;
+    /// `spread`: the queue of the core that the flow belongs to was full. Counted for all tunnels together.
+    ///
+    /// Likely causes: more traffic than the listed cores can take, or one flow that alone is too much for a core. Give the
+    /// tunnel more cores, or raise `spread_queue` if only bursts are lost.
+    SpreadFull = "spread_full", Drop;
+    /// The packet was sent on to an interface, and the driver or the kernel did not take it. Counted for all tunnels together
+    /// and by interface, on top of the tunnel's `packets`.
+    ///
+    /// Likely causes: the interface is down, its MTU is too small, its queue is full, or it cannot take redirected frames
+    /// (any more): see `gre-decap check`.
+    RedirectFailed = "redirect_failed", Drop;
     /// A step that cannot fail failed; the packet was dropped rather than sent on half-written or unverified.
     ///
     /// Please report it, with the driver and the kernel's version.

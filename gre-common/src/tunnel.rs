@@ -12,8 +12,67 @@ use crate::link::{
 pub struct Tunnel {
     /// Index of its counters and sequence state, from 1. 0 stands for "no tunnel".
     pub id: u32,
-    /// How its packets are checked.
+    /// How its packets are checked, and delivered.
     pub policy: Policy,
+    /// The cores that its flows are spread over.
+    pub cores: Cores,
+}
+
+/// How inner packets leave the program.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deliver {
+    /// To the network stack of this host.
+    Stack = 0,
+    /// On by this host's routes.
+    Route = 1,
+    /// Out of an interface, without a route look-up: the tunnel's [`Target`](crate::target::Target).
+    Interface = 2,
+}
+
+impl Deliver {
+    /// From two bits; what no version writes is [`Self::Stack`].
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        match bits & 3 {
+            1 => Self::Route,
+            2 => Self::Interface,
+            _ => Self::Stack,
+        }
+    }
+}
+
+/// The cores that a tunnel's flows are spread over: a run of slots in the map [`CORES`](crate::maps::CORES), or none.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cores(u32);
+
+impl Cores {
+    /// Packets stay on the core that received them.
+    pub const NONE: Self = Self(0);
+
+    /// So many slots from `first` on.
+    pub const fn new(first: u16, count: u16) -> Self {
+        Self(first as u32 | (count as u32) << 16)
+    }
+
+    /// The first slot.
+    #[inline(always)]
+    pub const fn first(self) -> u32 {
+        self.0 & 0xffff
+    }
+
+    /// How many slots there are.
+    #[inline(always)]
+    pub const fn count(self) -> u32 {
+        self.0 >> 16
+    }
+
+    /// The slot of the flow with this hash: each slot gets an equal share of all hashes. Nothing to choose from gives the first.
+    #[inline(always)]
+    pub const fn slot(self, hash: u32) -> u32 {
+        self.first() + (((hash as u64) * (self.count() as u64)) >> 32) as u32
+    }
 }
 
 /// How a tunnel treats the checksum field.
@@ -72,7 +131,8 @@ impl InnerTypes {
     }
 }
 
-/// A tunnel's checks in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner types.
+/// A tunnel's checks and delivery in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner
+/// types, bits 8–9 the delivery.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy(u32);
@@ -82,12 +142,24 @@ impl Policy {
     const ORDERED: u32 = 1 << 2;
     const ENABLED: u32 = 1 << 3;
     const INNER_SHIFT: u32 = 4;
+    const DELIVER_SHIFT: u32 = 8;
 
-    /// The policy of an enabled or disabled tunnel; `ordered` drops what is late or duplicate.
+    /// The policy of an enabled or disabled tunnel that delivers to the stack; `ordered` drops what is late or duplicate.
     pub const fn new(checksum: ChecksumPolicy, ordered: bool, inner: InnerTypes, enabled: bool) -> Self {
         let ordered = if ordered { Self::ORDERED } else { 0 };
         let enabled = if enabled { Self::ENABLED } else { 0 };
         Self(checksum as u32 | ordered | enabled | inner.0 << Self::INNER_SHIFT)
+    }
+
+    /// The same checks, with another delivery.
+    pub const fn delivering(self, deliver: Deliver) -> Self {
+        Self(self.0 & !(3 << Self::DELIVER_SHIFT) | (deliver as u32) << Self::DELIVER_SHIFT)
+    }
+
+    /// How inner packets leave the program.
+    #[inline(always)]
+    pub const fn deliver(self) -> Deliver {
+        Deliver::from_bits(self.0 >> Self::DELIVER_SHIFT)
     }
 
     /// The checksum policy.

@@ -12,7 +12,9 @@ use crate::{
     counters::Counters,
     endian::Be32,
     endpoints::{Endpoints, Ipv4, Ipv6},
+    link::Mac,
     sequence::SequenceState,
+    target::{NextHop, Target},
     tunnel::Tunnel,
 };
 
@@ -22,9 +24,15 @@ unsafe impl Pod for Be32 {}
 unsafe impl Pod for Endpoints<Ipv4> {}
 // SAFETY: as above.
 unsafe impl Pod for Endpoints<Ipv6> {}
-// SAFETY: two words; a policy is any word.
+// SAFETY: three words; a policy and cores are any word.
 unsafe impl Pod for Tunnel {}
 // SAFETY: `u64`s only.
 unsafe impl Pod for Counters {}
 // SAFETY: two `u64`s.
 unsafe impl Pod for SequenceState {}
+// SAFETY: a `u64`.
+unsafe impl Pod for Mac {}
+// SAFETY: a word and six half words, without padding.
+unsafe impl Pod for Target {}
+// SAFETY: bytes and a word, without padding.
+unsafe impl Pod for NextHop {}

@@ -1,22 +1,38 @@
 //! Counting: one look-up, one element, this CPU's own. No atomics: XDP runs to its end on one CPU.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use gre_common::{Delivery, Reason, counters::Counters};
+use gre_common::{Reason, counters::Counters};
 
-use crate::tables::COUNTERS;
+use crate::{onward::Onward, tables::COUNTERS};
 
-/// Counts a packet that was decapsulated.
+/// What is counted of a packet that was decapsulated.
+pub(crate) struct Decapsulated {
+    /// The tunnel it came by.
+    pub(crate) tunnel: u32,
+    /// Bytes of its payload.
+    pub(crate) inner_bytes: u64,
+    /// Bytes of the outer packet.
+    pub(crate) outer_bytes: u64,
+    /// Whether its sequence number told of a restarted sender.
+    pub(crate) restart: bool,
+}
+
+/// Counts a packet that was decapsulated, by where it went.
 #[inline(always)]
-pub(crate) fn delivered(delivery: &Delivery) {
-    let Some(counters) = counters(delivery.tunnel) else {
+pub(crate) fn decapsulated(packet: &Decapsulated, onward: Onward) {
+    let Some(counters) = counters(packet.tunnel) else {
         return;
     };
+    add_at(counters, onward.reason());
+    if onward.is_dropped() {
+        return;
+    }
     counters.packets += 1;
-    counters.bytes += delivery.inner_bytes() as u64;
-    counters.outer_bytes += u64::from(delivery.outer_bytes);
+    counters.bytes += packet.inner_bytes;
+    counters.outer_bytes += packet.outer_bytes;
     // SAFETY: a pure reading of the clock.
     counters.last_seen = unsafe { bpf_ktime_get_coarse_ns() };
-    if delivery.restart {
+    if packet.restart {
         add(counters, Reason::SequenceRestart);
     }
 }
@@ -29,10 +45,16 @@ pub(crate) fn refused(tunnel: u32, reason: Reason) {
     }
 }
 
-/// One more of `reason`. Written without an index that could panic: the verifier would refuse the panic's code.
+/// One more of `reason`.
 #[inline(always)]
 fn add(counters: &mut Counters, reason: Reason) {
-    if let Some(count) = counters.reasons.get_mut(reason as usize) {
+    add_at(counters, reason as usize);
+}
+
+/// One more of the reason with this index, if there is one. Written without an index that could panic: the verifier would refuse the panic's code.
+#[inline(always)]
+fn add_at(counters: &mut Counters, index: usize) {
+    if let Some(count) = counters.reasons.get_mut(index) {
         *count += 1;
     }
 }

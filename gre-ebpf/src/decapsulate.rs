@@ -12,18 +12,20 @@ use gre_common::{
     link::{Link, VlanTags},
 };
 
-/// Strips the outer headers. [`Reason::Headroom`] means that not a byte has changed; any other error that the packet must
-/// go nowhere.
+use crate::frame::{read, write};
+
+/// Strips the outer headers, but for `ROOM` bytes that are left in front of the frame: fewer than the shortest headers have.
+/// [`Reason::Headroom`] means that not a byte has changed; any other error that the packet must go nowhere.
 #[inline(always)]
-pub(crate) fn decapsulate(ctx: &XdpContext, delivery: &Delivery) -> Result<(), Reason> {
+pub(crate) fn decapsulate<const ROOM: usize>(ctx: &XdpContext, delivery: &Delivery) -> Result<(), Reason> {
     let header = KeptHeader::read(ctx, delivery.link).ok_or(Reason::Headroom)?;
     // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
-    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), delivery.stripped() as i32) } != 0 {
+    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), (delivery.stripped() - ROOM) as i32) } != 0 {
         return Err(Reason::Headroom);
     }
     if let Some(ether_type) = delivery.ether_type {
         header
-            .write(ctx, delivery.link, ether_type, delivery.remark)
+            .write::<ROOM>(ctx, delivery.link, ether_type, delivery.remark)
             .ok_or(Reason::Internal)?;
     }
     if delivery.padding != 0 {
@@ -70,15 +72,15 @@ impl KeptHeader {
 
     /// Writes the header in front of the inner packet, and the inner packet's new ECN field.
     #[inline(always)]
-    fn write(&self, ctx: &XdpContext, link: Link, ether_type: Be16, remark: Remark) -> Option<()> {
+    fn write<const ROOM: usize>(&self, ctx: &XdpContext, link: Link, ether_type: Be16, remark: Remark) -> Option<()> {
         const TOS: usize = 1;
         const CHECK: usize = 10;
 
-        let start = ctx.data();
+        let start = ctx.data() + ROOM;
         let inner = start + link.len();
         if inner + CHECK + 2 > ctx.data_end() {
             // Only MPLS can be so short, and it has no ECN field.
-            return self.write_short(ctx, link, ether_type);
+            return self.write_short::<ROOM>(ctx, link, ether_type);
         }
         // SAFETY: the bounds were just checked up to the inner header's checksum field.
         unsafe {
@@ -96,8 +98,8 @@ impl KeptHeader {
     }
 
     #[inline(always)]
-    fn write_short(&self, ctx: &XdpContext, link: Link, ether_type: Be16) -> Option<()> {
-        let start = ctx.data();
+    fn write_short<const ROOM: usize>(&self, ctx: &XdpContext, link: Link, ether_type: Be16) -> Option<()> {
+        let start = ctx.data() + ROOM;
         if start + link.len() > ctx.data_end() {
             return None;
         }
@@ -123,20 +125,4 @@ impl KeptHeader {
             write(start + link.len() - size_of::<Be16>(), ether_type);
         }
     }
-}
-
-/// # Safety
-/// There must be a `T` within the packet at `at`.
-#[inline(always)]
-unsafe fn read<T: Copy>(at: usize) -> T {
-    // SAFETY: the caller promises the bounds; the read may be unaligned.
-    unsafe { (at as *const T).read_unaligned() }
-}
-
-/// # Safety
-/// There must be room for a `T` within the packet at `at`.
-#[inline(always)]
-unsafe fn write<T>(at: usize, value: T) {
-    // SAFETY: the caller promises the bounds; the write may be unaligned.
-    unsafe { (at as *mut T).write_unaligned(value) }
 }

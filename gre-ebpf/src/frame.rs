@@ -43,6 +43,13 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// The index of the interface that a packet came in on.
+#[inline(always)]
+pub(crate) fn ingress(ctx: &XdpContext) -> u32 {
+    // SAFETY: the context is the one the kernel gave this program.
+    unsafe { (*ctx.ctx).ingress_ifindex }
+}
+
 impl Packet for Frame<'_> {
     #[inline(always)]
     fn load<T: Plain>(&self, offset: usize) -> Option<T> {
@@ -81,3 +88,23 @@ pub(crate) extern "C" fn walk_out_of_line(ctx: *mut xdp_md, next: u32, offset: u
 
 /// No IPv6 header ends farther into a frame; as a mask it tells the verifier so.
 const FARTHEST: u32 = 0x3f;
+
+/// Reads a `T` at an address.
+///
+/// # Safety
+/// There must be a `T` within the packet at `at`.
+#[inline(always)]
+pub(crate) unsafe fn read<T: Copy>(at: usize) -> T {
+    // SAFETY: the caller promises the bounds; the read may be unaligned.
+    unsafe { (at as *const T).read_unaligned() }
+}
+
+/// Writes a `T` to an address.
+///
+/// # Safety
+/// There must be room for a `T` within the packet at `at`.
+#[inline(always)]
+pub(crate) unsafe fn write<T>(at: usize, value: T) {
+    // SAFETY: the caller promises the bounds; the write may be unaligned.
+    unsafe { (at as *mut T).write_unaligned(value) }
+}

@@ -1,7 +1,7 @@
 //! The XDP program: a thin shell around `gre_common::decide`.
 //!
-//! It supplies the bytes ([`frame`]), the look-ups ([`tables`]), carries the verdict out ([`decapsulate`]) and counts it
-//! ([`count`]). On the host this crate builds to a program that says how it is meant to be built, so that lints and editors
+//! It supplies the bytes ([`frame`]), the look-ups ([`tables`]), carries the verdict out ([`decapsulate`], [`hand_over`],
+//! [`deliver`]) and counts it ([`count`]). On the host this crate builds to a program that says how it is meant to be built, so that lints and editors
 //! work on the whole workspace.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
@@ -17,7 +17,12 @@
 mod checksum;
 mod count;
 mod decapsulate;
+mod deliver;
 mod frame;
+mod hand_over;
+mod onward;
+mod redirect;
+mod route;
 mod sequence;
 mod tables;
 
@@ -25,10 +30,30 @@ use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::debug;
 use gre_common::{Action, Carrier, Delivery, Reason, decide_and};
 
+use onward::Onward;
+
 /// Decapsulates GRE that is addressed to a configured tunnel; passes everything else as it came.
 #[xdp(frags)]
 fn gre_decap(ctx: XdpContext) -> u32 {
-    decide_and(&frame::Frame::new(&ctx), &tables::Maps, Datapath(&ctx))
+    decide_and(&frame::Frame::new(&ctx), &tables::Maps(&ctx), Datapath(&ctx))
+}
+
+/// Goes on with a decapsulated packet on the same core, where it does not simply go to the stack.
+#[xdp(frags)]
+fn gre_forward(ctx: XdpContext) -> u32 {
+    hand_over::take_over(&ctx, false)
+}
+
+/// Goes on with a decapsulated packet on the core that its flow was spread to.
+#[xdp(map = "cpumap", frags)]
+fn gre_spread(ctx: XdpContext) -> u32 {
+    hand_over::take_over(&ctx, true)
+}
+
+/// Passes everything. Some drivers take redirected frames only on interfaces that have a program.
+#[xdp(frags)]
+fn gre_pass(_: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
 }
 
 /// Carries verdicts out on the packet at hand, and gives the XDP action.
@@ -54,19 +79,37 @@ impl Carrier for Datapath<'_> {
 
     #[inline(always)]
     fn deliver(self, delivery: Delivery) -> u32 {
-        match decapsulate::decapsulate(self.0, &delivery) {
-            Ok(()) => {
-                count::delivered(&delivery);
-                debug!(
-                    self.0,
-                    "tunnel {}: delivered {} bytes",
-                    delivery.tunnel,
-                    delivery.inner_bytes()
-                );
-                xdp_action::XDP_PASS
-            }
+        let result = if hand_over::is_needed(&delivery) {
+            hand_over::hand_over(self.0, &delivery)
+        } else {
+            self.deliver_to_stack(&delivery)
+        };
+        match result {
+            Ok(action) => action,
             Err(reason) => self.refuse(delivery.tunnel, reason),
         }
+    }
+}
+
+impl Datapath<'_> {
+    /// Decapsulates a packet, which then goes to the stack.
+    #[inline(always)]
+    fn deliver_to_stack(&self, delivery: &Delivery) -> Result<u32, Reason> {
+        decapsulate::decapsulate::<0>(self.0, delivery)?;
+        let counted = count::Decapsulated {
+            tunnel: delivery.tunnel,
+            inner_bytes: delivery.inner_bytes() as u64,
+            outer_bytes: delivery.outer_bytes.into(),
+            restart: delivery.restart,
+        };
+        count::decapsulated(&counted, Onward::STACK);
+        debug!(
+            self.0,
+            "tunnel {}: delivered {} bytes",
+            delivery.tunnel,
+            delivery.inner_bytes()
+        );
+        Ok(Onward::STACK.action())
     }
 }
 

@@ -3,18 +3,23 @@
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    maps::{Array, CpuMap, DevMapHash, HashMap, LpmTrie, PerCpuArray, ProgramArray, lpm_trie::Key},
+    programs::XdpContext,
 };
 use gre_common::{
     Tables,
     counters::Counters,
     endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6},
+    forward::Lookup,
+    link::Mac,
     maps::TunnelName,
     sequence::{Order, SequenceState},
+    siphash,
+    target::{NextHop, Target},
     tunnel::Tunnel,
 };
 
-use crate::sequence;
+use crate::{frame, sequence};
 
 /// Entries where the loader sets no other number.
 const DEFAULT_ENTRIES: u32 = 1024;
@@ -38,15 +43,44 @@ pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entrie
 #[map]
 static NAMES: HashMap<u32, TunnelName> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
 
+#[map]
+pub(crate) static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+static NEXT_HOPS: HashMap<u32, NextHop> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+pub(crate) static DEVICES: DevMapHash = DevMapHash::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+static INTERFACES: HashMap<u32, Mac> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+pub(crate) static CORES: Array<u32> = Array::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+pub(crate) static CPUS: CpuMap = CpuMap::with_max_entries(DEFAULT_ENTRIES, 0);
+/// The question to the routing tables and its answer. Not on the stack, where the compiler joins its small fields into accesses
+/// that the verifier refuses.
+#[map]
+pub(crate) static LOOKUP: PerCpuArray<Lookup> = PerCpuArray::with_max_entries(1, 0);
+/// The program that goes on with packets on this core.
+#[map]
+pub(crate) static FORWARD: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 #[unsafe(no_mangle)]
 static UNKNOWN_DROP: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAVE_PREFIXES: Global<u8> = Global::new(1);
 
-/// The kernel's maps as the decision's tables.
-pub(crate) struct Maps;
+#[unsafe(no_mangle)]
+pub(crate) static HAVE_ROUTE: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
+pub(crate) static HAVE_INTERFACE: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
+pub(crate) static HAVE_SPREAD: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
+pub(crate) static FLOW_KEY: Global<siphash::Key> = Global::new([0; 2]);
 
-impl Tables for Maps {
+/// The kernel's maps as the decision's tables, for the packet of a context.
+pub(crate) struct Maps<'a>(pub(crate) &'a XdpContext);
+
+impl Tables for Maps<'_> {
     #[inline(always)]
     fn tunnel4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel> {
         most_specific(&TUNNELS4, &PREFIXES4, endpoints)
@@ -70,6 +104,17 @@ impl Tables for Maps {
     #[inline(always)]
     fn drop_unknown(&self) -> bool {
         UNKNOWN_DROP.load() != 0
+    }
+
+    #[inline(always)]
+    fn forwards(&self) -> bool {
+        HAVE_ROUTE.load() != 0 || HAVE_INTERFACE.load() != 0
+    }
+
+    #[inline(always)]
+    fn is_own_mac(&self, mac: Mac) -> bool {
+        // SAFETY: userspace replaces elements and never changes one in place.
+        unsafe { INTERFACES.get(frame::ingress(self.0)) }.is_some_and(|own| *own == mac)
     }
 
     #[inline(always)]

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use aya::maps::{Array, MapData};
 use gre_common::Reason;
 use gre_common::reason::Action;
+use gre_common::siphash::Key;
 
 use crate::settings::{LogLevel, Settings};
 use crate::state::Generation;
@@ -18,10 +19,23 @@ const SETTINGS: &str = "SETTINGS";
 const REASONS: &str = "REASONS";
 
 /// The layout of all that is pinned. It changes when an older version could misread a newer one's state.
-const FORMAT: u32 = 1;
+const FORMAT: u64 = 2;
 
-/// Format, whether what no tunnel matches is dropped, log level.
-type Words = [u32; 3];
+/// Format, whether what no tunnel matches is dropped, log level, length of the cores' queues, and the flow hash's key.
+type Words = [u64; 6];
+
+/// Settings that are compiled into the program.
+pub(crate) struct CompiledIn {
+    /// Whether what no tunnel matches is dropped.
+    pub(crate) unknown_drop: bool,
+    /// How much the program logs.
+    pub(crate) log_level: LogLevel,
+    /// How many packets the queue of a core holds.
+    pub(crate) spread_queue: u32,
+    /// The key of the flow hash.
+    pub(crate) flow_key: Key,
+}
+
 /// A reason's name and action, zero-padded.
 type Label = [u8; 32];
 
@@ -32,9 +46,16 @@ type Label = [u8; 32];
 /// If the kernel has no room, or pinning fails.
 pub(crate) fn pin(generation: &Generation, settings: &Settings) -> Result<()> {
     let mut words: Array<MapData, Words> = Array::create(1, 0).with_context(|| cannot_make(SETTINGS))?;
-    words
-        .set(0, [FORMAT, settings.unknown_drop.into(), settings.log_level as u32], 0)
-        .with_context(|| cannot_make(SETTINGS))?;
+    let [key0, key1] = settings.flow_key;
+    let values = [
+        FORMAT,
+        settings.unknown_drop.into(),
+        (settings.log_level as u32).into(),
+        settings.spread_queue.into(),
+        key0,
+        key1,
+    ];
+    words.set(0, values, 0).with_context(|| cannot_make(SETTINGS))?;
     words
         .pin(generation.map(SETTINGS))
         .with_context(|| cannot_make(SETTINGS))?;
@@ -51,17 +72,24 @@ pub(crate) fn pin(generation: &Generation, settings: &Settings) -> Result<()> {
         .with_context(|| cannot_make(REASONS))
 }
 
-/// Reads the settings of a generation: whether what no tunnel matches is dropped, and the log level.
+/// Reads the settings of a generation.
 ///
 /// # Errors
 ///
 /// If it was not pinned by this version or one that lays its state out alike.
-pub(crate) fn read(generation: &Generation) -> Result<(bool, LogLevel)> {
+pub(crate) fn read(generation: &Generation) -> Result<CompiledIn> {
     let path = generation.map(SETTINGS);
     let words: Array<MapData, Words> = open(&path)?;
-    let [format, unknown_drop, log_level] = words.get(&0, 0).with_context(|| cannot_read(&path))?;
-    match LogLevel::from_repr(log_level) {
-        Some(log_level) if format == FORMAT => Ok((unknown_drop != 0, log_level)),
+    let [format, unknown_drop, log_level, spread_queue, key0, key1] =
+        words.get(&0, 0).with_context(|| cannot_read(&path))?;
+    let log_level = u32::try_from(log_level).ok().and_then(LogLevel::from_repr);
+    match (log_level, u32::try_from(spread_queue)) {
+        (Some(log_level), Ok(spread_queue)) if format == FORMAT => Ok(CompiledIn {
+            unknown_drop: unknown_drop != 0,
+            log_level,
+            spread_queue,
+            flow_key: [key0, key1],
+        }),
         _ => bail!(
             "{}: is laid out by another version of gre-decap; use that one",
             path.display()

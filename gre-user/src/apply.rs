@@ -13,22 +13,27 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::programs::ProgramInfo;
+use gre_common::siphash::Key;
 
 use crate::about;
-use crate::attach::{Applied, AttachPlan, Attached, Undone, pinned_links};
+use crate::attach::{Applied, AttachPlan, Attached, Undone, attach_pass, pinned_links};
 use crate::carry::Carry;
 use crate::config::Config;
 use crate::datapath::{self, Datapath};
+use crate::host::cpus::online_cpus;
 use crate::host::{self, Capability, Interface, missing_capabilities};
 use crate::running::Running;
 use crate::settings::{LogLevel, Settings};
 use crate::state::{Generation, Root};
+use crate::surroundings::Survey;
 use crate::tables::{Ids, Tables};
 
 /// What was done.
 pub struct Outcome {
     /// The interfaces that have the program, in the configuration's order; none if nothing was changed.
     pub interfaces: Option<Vec<Attached>>,
+    /// Whether nothing but what is known of this host was changed.
+    pub updated: bool,
     /// How many tunnels run.
     pub tunnels: usize,
     /// What an operator must know, a line each.
@@ -91,22 +96,33 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
     let names = running.as_ref().map_or(&none, |running| &running.tables.names);
     let wanted = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
     let ids = Ids::assign(wanted, names, config.max_tunnels)?;
-    let tables = Tables::of(config, &ids);
-    let settings = Settings::of(config, &tables, log_level);
+    let tables = Tables::of(config, &ids, &online_cpus()?)?;
+    let survey = survey(config, &tables, &here, &mut warnings)?;
+    let flow_key = match &running {
+        Some(running) => running.settings.flow_key,
+        None => new_flow_key()?,
+    };
+    let settings = Settings::of(config, &tables, log_level, flow_key);
     let carry = match &running {
         Some(running) => Carry::choose(&running.generation, &ids, config.max_tunnels)?,
         None => Carry::Fresh,
     };
     let shared = running.as_ref().filter(|_| carry == Carry::Shared);
-    let mut datapath = Datapath::load(&settings, shared.map(|running| &running.generation))?;
+    let mut datapath = Datapath::load(&settings, &tables, shared.map(|running| &running.generation))?;
 
     let tunnels = tables.names.len();
     if let Some(running) = shared
         && plan.is_done(running.program.id())
         && is_same(running, &settings, &tables, &mut datapath)?
+        && survey.want_program.is_empty()
     {
+        let updated = !survey.surroundings.is_in(&running.generation)?;
+        if updated {
+            survey.surroundings.update(&running.generation)?;
+        }
         let outcome = Outcome {
             interfaces: None,
+            updated,
             tunnels,
             warnings,
             datapath: None,
@@ -121,16 +137,17 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
         let line = "the version that runs counts other things than this one: all counters start at zero";
         warnings.push(line.to_owned());
     }
-    datapath.fill(&tables)?;
+    datapath.fill(&tables, &survey.surroundings)?;
     carry.prepare(datapath.ebpf(), &ids, &tables, running.as_ref())?;
 
     let programs = programs(root)?;
     let generation = root.create_generation()?;
-    match put_in_force(root, &generation, &mut datapath, &settings, plan, &programs) {
+    match put_in_force(root, &generation, &mut datapath, &settings, plan, &programs, &survey) {
         Ok(mut applied) => {
             warnings.append(&mut applied.warnings);
             let outcome = Outcome {
                 interfaces: None,
+                updated: false,
                 tunnels,
                 warnings,
                 datapath: Some(datapath),
@@ -182,18 +199,52 @@ fn put_in_force(
     settings: &Settings,
     plan: AttachPlan,
     programs: &BTreeMap<u32, PathBuf>,
+    survey: &Survey,
 ) -> Result<Applied, Undone> {
     datapath.pin(generation)?;
     about::pin(generation, settings)?;
+    let pass = match survey.want_program.as_slice() {
+        [] => None,
+        _ => Some(datapath.load_pass()?),
+    };
     let program = datapath
         .program()?
         .fd()
         .context("the loaded program has no descriptor")?;
-    let applied = plan.apply(root, program.as_fd(), programs, Interface::by_name)?;
-    match root.put_in_force(generation) {
+    let mut applied = plan.apply(root, program.as_fd(), programs, Interface::by_name)?;
+    let devices = &survey.surroundings.devices;
+    let pass = pass.as_ref().map(AsFd::as_fd);
+    match attach_pass(root, pass, &survey.want_program, devices, &mut applied)
+        .and_then(|()| root.put_in_force(generation))
+    {
         Ok(()) => Ok(applied),
         Err(error) => Err(applied.undo(error)),
     }
+}
+
+/// Finds out what the tables need to know of this host. What cannot be found is a warning, or makes the load fail.
+fn survey(config: &Config, tables: &Tables, here: &[Interface], warnings: &mut Vec<String>) -> Result<Survey> {
+    let on: Vec<_> = config
+        .interfaces
+        .iter()
+        .filter_map(|interface| Interface::by_name(&interface.name).transpose())
+        .collect::<Result<_>>()?;
+    let mut survey = Survey::take(tables, on.iter(), here)?;
+    if !survey.errors.is_empty() {
+        return Err(survey.errors.swap_remove(0));
+    }
+    warnings.append(&mut survey.warnings);
+    // Those that get the program itself need no other.
+    survey
+        .want_program
+        .retain(|interface| on.iter().all(|on| on.index != interface.index));
+    Ok(survey)
+}
+
+/// A key that nobody else knows.
+fn new_flow_key() -> Result<Key> {
+    let random = || getrandom::u64().context("the kernel gives no random numbers");
+    Ok([random()?, random()?])
 }
 
 impl Replaced {

@@ -1,5 +1,6 @@
 //! The program on its interfaces: planned before anything changes, applied so that it can be undone.
 
+mod pass;
 mod plan;
 mod refusal;
 
@@ -16,6 +17,7 @@ use crate::config::Mode;
 use crate::host::{Interface, XdpMode};
 use crate::state::Root;
 
+pub use self::pass::attach_pass;
 pub use self::plan::AttachPlan;
 use self::plan::{KeptInterface, NewInterface};
 
@@ -72,6 +74,19 @@ pub struct Undone {
 ///
 /// If one cannot be read.
 pub fn pinned_links(root: &Root) -> Result<Vec<PinnedLink>> {
+    open_links(root.links()?)
+}
+
+/// All links to the program that passes everything.
+///
+/// # Errors
+///
+/// If one cannot be read.
+pub fn pinned_pass_links(root: &Root) -> Result<Vec<PinnedLink>> {
+    open_links(root.pass_links()?)
+}
+
+fn open_links(links: Vec<(String, PathBuf)>) -> Result<Vec<PinnedLink>> {
     let open = |(made_for, path): (String, PathBuf)| match XdpLink::open(&path).and_then(|link| link.info()) {
         Ok(info) => Some(Ok(PinnedLink { made_for, path, info })),
         // Removed since the folder was read.
@@ -81,7 +96,7 @@ pub fn pinned_links(root: &Root) -> Result<Vec<PinnedLink>> {
             Some(Err(anyhow::Error::new(error).context(line)))
         }
     };
-    root.links()?.into_iter().filter_map(open).collect()
+    links.into_iter().filter_map(open).collect()
 }
 
 /// Detaches the program from the link's interface and removes the pin.

@@ -47,8 +47,20 @@ pub const MAX_TUNNELS: u32 = 1_048_576;
 
 const DEFAULT_MAX_TUNNELS: u32 = 1024;
 
+const DEFAULT_SPREAD_QUEUE: u32 = 2048;
+
+/// The kernel's limit for the queue of a CPUMAP's entry.
+const MAX_SPREAD_QUEUE: u32 = 16_384;
+
 /// Keys of the file's top level.
-const KEYS: &[&str] = &["unknown", "max_tunnels", "interface", "tunnel", "protect"];
+const KEYS: &[&str] = &[
+    "unknown",
+    "max_tunnels",
+    "spread_queue",
+    "interface",
+    "tunnel",
+    "protect",
+];
 
 /// A whole, valid configuration. The default is that of an empty file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +69,8 @@ pub struct Config {
     pub unknown: Unknown,
     /// Capacity of the maps, in remotes: at least the number of remotes of all tunnels, at most [`MAX_TUNNELS`].
     pub max_tunnels: u32,
+    /// How many packets the queue of a core holds that tunnels are spread over, 1 to 16384.
+    pub spread_queue: u32,
     /// The interfaces to attach to, in the file's order; no name twice.
     pub interfaces: Vec<Interface>,
     /// The tunnels, in the file's order; no name and no endpoints twice.
@@ -76,22 +90,26 @@ pub enum Unknown {
 }
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a file for a host with these cores online.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, or for the reasons of [`Config::from_str`].
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+    /// If the file cannot be read, for the reasons of [`Config::from_str`], or if a tunnel is spread over other cores.
+    pub fn from_file(path: &Path, cores: &[u32]) -> Result<Self, ConfigError> {
         let bytes = std::fs::read(path).map_err(|error| ConfigError::unreadable(path, &error))?;
         let origin = path.display().to_string();
         let text = str::from_utf8(&bytes).map_err(|error| {
             let line = section::line_at(&bytes, error.valid_up_to());
             ConfigError::new(&origin, Some(line), "not UTF-8; save the file as UTF-8")
         })?;
-        Self::from_str(text, &origin)
+        let source = Source { origin: &origin, text };
+        read(&source, |config, sections| {
+            unsupported::refuse(config, sections)?;
+            consistency::check_cores(config, sections, cores)
+        })
     }
 
-    /// Checks a text; `origin` is what errors call it, usually the file's path.
+    /// Checks a text for any host; `origin` is what errors call it, usually the file's path.
     ///
     /// # Errors
     ///
@@ -121,6 +139,7 @@ impl Default for Config {
         Self {
             unknown: Unknown::Pass,
             max_tunnels: DEFAULT_MAX_TUNNELS,
+            spread_queue: DEFAULT_SPREAD_QUEUE,
             interfaces: Vec::new(),
             tunnels: Vec::new(),
             protect: Protect::default(),
@@ -141,6 +160,9 @@ fn read(
         max_tunnels: sections
             .top
             .optional("max_tunnels", default.max_tunnels, |item| item.integer(1..=MAX_TUNNELS))?,
+        spread_queue: sections.top.optional("spread_queue", default.spread_queue, |item| {
+            item.integer(1..=MAX_SPREAD_QUEUE)
+        })?,
         interfaces: sections
             .interfaces
             .iter()

@@ -3,29 +3,43 @@
 mod refusal;
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::{ProgramInfo, Xdp};
+use aya::maps::{CpuMap, ProgramArray};
+use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
-    COUNTERS, HAVE_PREFIXES, LOCALS4, LOCALS6, NAMES, PREFIXES4, PREFIXES6, SEQUENCES, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
+    CORES, COUNTERS, CPUS, DEVICES, FLOW_KEY, FORWARD, HAVE_INTERFACE, HAVE_PREFIXES, HAVE_ROUTE, HAVE_SPREAD,
+    INTERFACES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, SEQUENCES, TARGETS, TUNNELS4, TUNNELS6,
+    UNKNOWN_DROP,
 };
 use log::Log;
 
+use crate::host::cpus::possible_cpus;
 use crate::settings::Settings;
 use crate::state::Generation;
+use crate::surroundings::Surroundings;
 use crate::tables::{Tables, map};
 
 /// The object, as the build put it into this binary; empty in a build without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gre-ebpf.o"));
 
-/// The program's name in the object.
+/// The name in the object of the program that decapsulates.
 const PROGRAM: &str = "gre_decap";
+/// The name of the one that goes on with packets that are forwarded by the core that received them.
+const FORWARD_PROGRAM: &str = "gre_forward";
+/// The name of the one that goes on with packets on the cores that they are spread to.
+const SPREAD_PROGRAM: &str = "gre_spread";
+/// The name of the one that passes everything.
+const PASS_PROGRAM: &str = "gre_pass";
 
 /// Maps that hold an entry for each remote, or at most so many.
 const BY_REMOTE: [&str; 7] = [TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4, LOCALS6, NAMES];
+/// Maps that hold an entry for each tunnel that delivers to an interface.
+const BY_TARGET: [&str; 2] = [TARGETS, NEXT_HOPS];
 /// Maps that userspace needs, and so are pinned.
-const PINNED: [&str; 9] = [
-    TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4, LOCALS6, NAMES, COUNTERS, SEQUENCES,
+const PINNED: [&str; 15] = [
+    TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4, LOCALS6, NAMES, COUNTERS, SEQUENCES, TARGETS, NEXT_HOPS,
+    DEVICES, INTERFACES, CORES, FORWARD,
 ];
 
 /// The program in the kernel, attached to nothing yet. What is not pinned goes when this is dropped.
@@ -47,26 +61,40 @@ pub fn ensure_built_in() -> Result<()> {
 }
 
 impl Datapath {
-    /// Loads the program, with counters and sequence state of its own or those of a running generation, whose maps must have
+    /// Loads the program for these tables, with counters and sequence state of its own or those of a running generation, whose maps must have
     /// the layout that the settings ask for.
     ///
     /// # Errors
     ///
     /// If the kernel refuses the maps or the program, with what is likely to be done about it.
-    pub fn load(settings: &Settings, shared: Option<&Generation>) -> Result<Self> {
+    pub fn load(settings: &Settings, tables: &Tables, shared: Option<&Generation>) -> Result<Self> {
         ensure_built_in()?;
-        let (unknown_drop, have_prefixes) = (u8::from(settings.unknown_drop), u8::from(settings.have_prefixes));
+        let features = settings.features;
+        let flags = [
+            (UNKNOWN_DROP, u8::from(settings.unknown_drop)),
+            (HAVE_PREFIXES, u8::from(features.prefixes)),
+            (HAVE_ROUTE, u8::from(features.route)),
+            (HAVE_INTERFACE, u8::from(features.interface)),
+            (HAVE_SPREAD, u8::from(features.spread)),
+        ];
         let log_level = settings.log_level as u8;
         let by_tunnel = settings.max_tunnels.saturating_add(1);
         let mut loader = EbpfLoader::new();
+        for (name, value) in &flags {
+            loader.override_global(name, value, true);
+        }
         loader
-            .override_global(UNKNOWN_DROP, &unknown_drop, true)
-            .override_global(HAVE_PREFIXES, &have_prefixes, true)
+            .override_global(FLOW_KEY, &settings.flow_key[..], true)
             // A build without logging has no level.
             .override_global(aya_log::LEVEL, &log_level, false);
         for name in BY_REMOTE {
             loader.map_max_entries(name, settings.max_tunnels);
         }
+        for name in BY_TARGET {
+            loader.map_max_entries(name, if features.interface { settings.max_tunnels } else { 1 });
+        }
+        loader.map_max_entries(CORES, (tables.cores.len() as u32).max(1));
+        loader.map_max_entries(CPUS, if features.spread { possible_cpus()? } else { 1 });
         for name in [COUNTERS, SEQUENCES] {
             loader.map_max_entries(name, by_tunnel);
             if let Some(generation) = shared {
@@ -76,17 +104,63 @@ impl Datapath {
         let mut ebpf = loader
             .load(OBJECT)
             .map_err(|error| refusal::of_object(error, settings))?;
-        program(&mut ebpf)?.load().map_err(refusal::of_program)?;
-        Ok(Self { ebpf })
+        program(&mut ebpf, PROGRAM)?.load().map_err(refusal::of_program)?;
+        let mut datapath = Self { ebpf };
+        if features.route || features.interface {
+            datapath.open_forwarding()?;
+        }
+        if features.spread {
+            datapath.open_queues(settings, tables)?;
+        }
+        Ok(datapath)
     }
 
-    /// The program.
+    /// Puts the program that forwards where the one that decapsulates calls it.
+    fn open_forwarding(&mut self) -> Result<()> {
+        let program = self.load_other(FORWARD_PROGRAM)?;
+        let mut forward = ProgramArray::try_from(map(&mut self.ebpf, FORWARD)?)?;
+        forward
+            .set(0, &program, 0)
+            .with_context(|| format!("map {FORWARD}: cannot be filled"))
+    }
+
+    /// Gives each core that tunnels are spread over its queue, with the program that goes on with packets there.
+    fn open_queues(&mut self, settings: &Settings, tables: &Tables) -> Result<()> {
+        let program = self.load_other(SPREAD_PROGRAM)?;
+        let mut queues = CpuMap::try_from(map(&mut self.ebpf, CPUS)?)?;
+        for &core in &tables.cores {
+            queues
+                .set(core, settings.spread_queue, Some(&program), 0)
+                .with_context(|| format!("core {core}: the kernel gives it no queue for `spread`"))?;
+        }
+        Ok(())
+    }
+
+    /// Loads the program that passes everything, for interfaces that take redirected frames only with one.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it.
+    pub fn load_pass(&mut self) -> Result<ProgramFd> {
+        self.load_other(PASS_PROGRAM)
+    }
+
+    fn load_other(&mut self, name: &str) -> Result<ProgramFd> {
+        let program = program(&mut self.ebpf, name)?;
+        program.load().map_err(refusal::of_program)?;
+        program
+            .fd()
+            .and_then(|fd| Ok(fd.try_clone()?))
+            .with_context(|| format!("the program {name} has no descriptor"))
+    }
+
+    /// The program that decapsulates.
     ///
     /// # Errors
     ///
     /// If the object has none of its name.
     pub fn program(&mut self) -> Result<&mut Xdp> {
-        program(&mut self.ebpf)
+        program(&mut self.ebpf, PROGRAM)
     }
 
     /// What the kernel says about the program.
@@ -98,13 +172,14 @@ impl Datapath {
         self.program()?.info().context("the loaded program cannot be looked at")
     }
 
-    /// Fills the tunnel maps.
+    /// Fills the maps.
     ///
     /// # Errors
     ///
     /// If they are too small.
-    pub fn fill(&mut self, tables: &Tables) -> Result<()> {
-        tables.write(&mut self.ebpf)
+    pub fn fill(&mut self, tables: &Tables, surroundings: &Surroundings) -> Result<()> {
+        tables.write(&mut self.ebpf)?;
+        surroundings.write(&mut self.ebpf)
     }
 
     /// The loaded object's maps.
@@ -140,11 +215,11 @@ impl Datapath {
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = ebpf
-        .program_mut(PROGRAM)
-        .with_context(|| format!("the eBPF object has no program {PROGRAM}"))?;
+        .program_mut(name)
+        .with_context(|| format!("the eBPF object has no program {name}"))?;
     program
         .try_into()
-        .with_context(|| format!("the eBPF program {PROGRAM} is not of type XDP"))
+        .with_context(|| format!("the eBPF program {name} is not of type XDP"))
 }

@@ -1,6 +1,7 @@
 //! The control plane of GRE decapsulation: what the binary `gre-decap` does.
 //!
-//! Its way: [`config`] (text → checked types) → [`tables`] and [`settings`] (what the maps and the program must hold) →
+//! Its way: [`config`] (text → checked types) → [`tables`], [`settings`] and [`surroundings`] (what the maps and the program must
+//! hold) →
 //! [`datapath`] (loaded into the kernel) → [`attach`] (on the interfaces) → [`state`] (pinned, so that it outlives the
 //! process) → [`running`], [`interfaces`] and [`stats`] (read back). [`apply`] is where the steps follow each other.
 //! The kernel is the only store of what runs: every command works on that.
@@ -23,5 +24,6 @@ pub mod running;
 pub mod settings;
 pub mod state;
 pub mod stats;
+pub mod surroundings;
 mod table;
 pub mod tables;

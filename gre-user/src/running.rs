@@ -5,8 +5,8 @@ use aya::maps::MapInfo;
 use aya::programs::ProgramInfo;
 use gre_common::maps::TUNNELS4;
 
-use crate::about;
-use crate::settings::Settings;
+use crate::about::{self, CompiledIn};
+use crate::settings::{Features, Settings};
 use crate::state::{Generation, Root};
 use crate::tables::Tables;
 
@@ -32,7 +32,12 @@ impl Running {
     ///
     /// If something in it cannot be read, or is another version's.
     pub fn read(generation: Generation) -> Result<Self> {
-        let (unknown_drop, log_level) = about::read(&generation)?;
+        let CompiledIn {
+            unknown_drop,
+            log_level,
+            spread_queue,
+            flow_key,
+        } = about::read(&generation)?;
         let (program, tunnels) = (generation.program(), generation.map(TUNNELS4));
         let program =
             ProgramInfo::from_pin(&program).with_context(|| format!("{}: cannot be read", program.display()))?;
@@ -42,7 +47,9 @@ impl Running {
         let tables = Tables::read(&generation)?;
         let settings = Settings {
             unknown_drop,
-            have_prefixes: tables.have_prefixes(),
+            features: Features::of(&tables),
+            spread_queue,
+            flow_key,
             log_level,
             max_tunnels,
         };

@@ -1,5 +1,7 @@
 //! What is fixed when the program is loaded: constants that the verifier prunes by, and the size of the maps.
 
+use gre_common::siphash::Key;
+use gre_common::tunnel::Deliver;
 use strum::{Display, FromRepr, IntoStaticStr};
 
 use crate::config::{Config, Unknown};
@@ -10,12 +12,41 @@ use crate::tables::Tables;
 pub struct Settings {
     /// Whether what no tunnel matches is dropped instead of passed.
     pub unknown_drop: bool,
-    /// Whether any tunnel has a prefix as its remote.
-    pub have_prefixes: bool,
+    /// What is not pruned.
+    pub features: Features,
+    /// How many packets the queue of a core holds that tunnels are spread over.
+    pub spread_queue: u32,
+    /// The key of the flow hash. It stays while anything is loaded, or flows would change cores.
+    pub flow_key: Key,
     /// How much the program logs.
     pub log_level: LogLevel,
     /// How many remotes, and so tunnels, the maps have room for.
     pub max_tunnels: u32,
+}
+
+/// What the program is to be able to do. The rest is pruned when it is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Some tunnel has a prefix as its remote.
+    pub prefixes: bool,
+    /// Some tunnel delivers by route.
+    pub route: bool,
+    /// Some tunnel delivers to an interface.
+    pub interface: bool,
+    /// Some tunnel is spread over cores.
+    pub spread: bool,
+}
+
+impl Features {
+    /// What these tables need.
+    pub fn of(tables: &Tables) -> Self {
+        Self {
+            prefixes: tables.have_prefixes(),
+            route: tables.have(Deliver::Route),
+            interface: tables.have(Deliver::Interface),
+            spread: !tables.cores.is_empty(),
+        }
+    }
 }
 
 /// How much is logged. The values are those of `aya_log_common::Level`, and 0.
@@ -40,10 +71,12 @@ pub enum LogLevel {
 
 impl Settings {
     /// The settings that a configuration and its tables ask for.
-    pub fn of(config: &Config, tables: &Tables, log_level: LogLevel) -> Self {
+    pub fn of(config: &Config, tables: &Tables, log_level: LogLevel, flow_key: Key) -> Self {
         Self {
             unknown_drop: config.unknown == Unknown::Drop,
-            have_prefixes: tables.have_prefixes(),
+            features: Features::of(tables),
+            spread_queue: config.spread_queue,
+            flow_key,
             log_level,
             max_tunnels: config.max_tunnels,
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ROOT/links/INTERFACE        the XDP link of an interface: while it is pinned, the program stays attached
+//! ROOT/pass/INTERFACE         the same of an interface that frames are redirected to, with a program that passes everything
 //! ROOT/generation-N/program   a loaded program
 //! ROOT/generation-N/MAP       its maps, named as in `gre_common::maps`, and those of `about`
 //! ROOT/current                symbolic link to the generation that is in force
@@ -30,6 +31,7 @@ pub use self::lock::Locked;
 pub const DEFAULT_ROOT: &str = "/sys/fs/bpf/gre-decap";
 
 const LINKS: &str = "links";
+const PASS: &str = "pass";
 const CURRENT: &str = "current";
 /// The new `current`, before the rename.
 const NEXT: &str = "next";
@@ -91,19 +93,37 @@ impl Root {
     ///
     /// If the folder cannot be read.
     pub fn links(&self) -> Result<Vec<(String, PathBuf)>> {
-        let mut links = Vec::new();
-        for file in entries(&self.path.join(LINKS))? {
-            if let Some(interface) = file.to_str().and_then(name::decode) {
-                links.push((interface, self.path.join(LINKS).join(file)));
-            }
-        }
-        links.sort();
-        Ok(links)
+        self.links_in(LINKS)
     }
 
     /// Where the link of an interface is pinned.
     pub fn link_path(&self, interface: &str) -> PathBuf {
         self.path.join(LINKS).join(name::encode(interface))
+    }
+
+    /// The same as [`Root::links`] of the program that passes everything.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn pass_links(&self) -> Result<Vec<(String, PathBuf)>> {
+        self.links_in(PASS)
+    }
+
+    /// Where the link of an interface to the program that passes everything is pinned.
+    pub fn pass_link_path(&self, interface: &str) -> PathBuf {
+        self.path.join(PASS).join(name::encode(interface))
+    }
+
+    fn links_in(&self, folder: &str) -> Result<Vec<(String, PathBuf)>> {
+        let mut links = Vec::new();
+        for file in entries(&self.path.join(folder))? {
+            if let Some(interface) = file.to_str().and_then(name::decode) {
+                links.push((interface, self.path.join(folder).join(file)));
+            }
+        }
+        links.sort();
+        Ok(links)
     }
 
     /// All generations, in force or left behind, in the order of their numbers.
@@ -130,6 +150,7 @@ impl Root {
         let number = self.generations()?.last().map_or(1, |last| last.number() + 1);
         let generation = Generation::new(&self.path, number);
         make_folder(&self.path.join(LINKS))?;
+        make_folder(&self.path.join(PASS))?;
         make_folder(generation.path())?;
         Ok(generation)
     }
@@ -153,7 +174,7 @@ impl Root {
     ///
     /// If something cannot be removed.
     pub fn remove(&self) -> Result<()> {
-        for (_, link) in self.links()? {
+        for (_, link) in self.links()?.into_iter().chain(self.pass_links()?) {
             remove_if_there(&link)?;
         }
         // First, so that nobody reads a generation that is half gone.
@@ -172,6 +193,7 @@ impl Root {
     /// If it is empty and cannot be removed.
     pub fn remove_if_empty(&self) -> Result<()> {
         remove_folder(&self.path.join(LINKS))?;
+        remove_folder(&self.path.join(PASS))?;
         remove_folder(&self.path)
     }
 

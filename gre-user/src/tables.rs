@@ -1,8 +1,10 @@
 //! What the datapath looks packets up in: the content of the tunnel maps, made from a configuration or read from the
 //! kernel. Equal values are equal behaviour.
 
+mod cores;
 mod ids;
 mod kernel;
+mod next_hop;
 mod policy;
 mod view;
 
@@ -10,17 +12,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use anyhow::Result;
 use aya::Pod;
 use gre_common::endian::Be32;
 use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
-use gre_common::tunnel::Tunnel;
+use gre_common::tunnel::{Deliver, InnerTypes, Tunnel};
 use ipnet::IpNet;
 
 use crate::config::{self, Config};
 
+use self::cores::CoreLists;
+
 pub use self::ids::Ids;
 pub use self::kernel::read_names;
 pub(crate) use self::kernel::{map, open};
+pub use self::next_hop::Onward;
 pub use self::view::TunnelView;
 
 /// The content of all tunnel maps.
@@ -32,6 +38,10 @@ pub struct Tables {
     pub v4: Entries<Ipv4>,
     /// Tunnels over IPv6.
     pub v6: Entries<Ipv6>,
+    /// Where the tunnels that deliver to an interface do so, by their ids.
+    pub onward: BTreeMap<u32, Onward>,
+    /// The lists of cores that tunnels are spread over.
+    pub cores: Vec<u32>,
 }
 
 /// The content of the maps of one outer family.
@@ -64,14 +74,27 @@ impl Address for Ipv6 {
 }
 
 impl Tables {
-    /// The tables of a configuration whose tunnels, in the file's order, have these ids.
-    pub fn of(config: &Config, ids: &Ids) -> Self {
+    /// The tables of a configuration whose tunnels, in the file's order, have these ids, on a host with these cores `online`.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many lists of cores.
+    pub fn of(config: &Config, ids: &Ids, online: &[u32]) -> Result<Self> {
         let mut tables = Self::default();
+        let mut cores = CoreLists::new(online);
         for (tunnel, id) in config.tunnels.iter().zip(ids.iter()) {
             tables.names.insert(id, tunnel.name.clone());
+            if let config::Deliver::Interface { name, next_hop } = &tunnel.deliver {
+                let onward = Onward {
+                    interface: name.clone(),
+                    next_hop: *next_hop,
+                };
+                tables.onward.insert(id, onward);
+            }
             let value = Tunnel {
                 id,
                 policy: policy::of(tunnel),
+                cores: cores.place(&tunnel.spread)?,
             };
             // The configuration's remotes are of the local's family.
             match tunnel.local {
@@ -85,7 +108,24 @@ impl Tables {
                 }),
             }
         }
-        tables
+        tables.cores = cores.into_cores();
+        Ok(tables)
+    }
+
+    /// Whether any tunnel delivers in this way.
+    pub fn have(&self, deliver: Deliver) -> bool {
+        self.values().any(|tunnel| tunnel.policy.deliver() == deliver)
+    }
+
+    /// What a tunnel may carry, if there is one of this id.
+    pub fn inner(&self, id: u32) -> Option<InnerTypes> {
+        let tunnel = self.values().find(|tunnel| tunnel.id == id)?;
+        Some(tunnel.policy.inner())
+    }
+
+    /// What the datapath knows of each tunnel, once for each remote.
+    fn values(&self) -> impl Iterator<Item = &Tunnel> {
+        self.v4.values().chain(self.v6.values())
     }
 
     /// Whether any remote is a prefix.
@@ -95,6 +135,10 @@ impl Tables {
 }
 
 impl<A: Address> Entries<A> {
+    fn values(&self) -> impl Iterator<Item = &Tunnel> {
+        self.exact.values().chain(self.prefixes.values())
+    }
+
     fn add(&mut self, local: A, tunnel: &config::Tunnel, value: Tunnel, address: impl Fn(&IpNet) -> Option<A>) {
         *self.locals.entry(local).or_default() += 1;
         for remote in &tunnel.remotes {
@@ -132,7 +176,7 @@ fn v6(address: Ipv6Addr) -> Ipv6 {
 
 #[cfg(test)]
 mod tests {
-    use gre_common::tunnel::{ChecksumPolicy, InnerTypes, Policy};
+    use gre_common::tunnel::{ChecksumPolicy, Cores, InnerTypes, Policy};
 
     use super::*;
 
@@ -144,7 +188,7 @@ mod tests {
             1024,
         )
         .unwrap();
-        Tables::of(&config, &ids)
+        Tables::of(&config, &ids, &[0, 1]).unwrap()
     }
 
     #[test]
@@ -159,14 +203,17 @@ mod tests {
         let a = Tunnel {
             id: 1,
             policy: Policy::new(ChecksumPolicy::Required, true, ip, true),
+            cores: Cores::NONE,
         };
         let b = Tunnel {
             id: 2,
             policy: Policy::new(ChecksumPolicy::Optional, false, ip, false),
+            cores: Cores::NONE,
         };
         let c = Tunnel {
             id: 3,
             policy: Policy::new(ChecksumPolicy::Optional, false, InnerTypes::MPLS, true),
+            cores: Cores::NONE,
         };
         let local = [Be32::from_bytes([198, 51, 100, 20])];
         let remote = |last| [Be32::from_bytes([203, 0, 113, last])];
@@ -215,6 +262,25 @@ mod tests {
     fn only_prefixes_need_the_prefix_look_up() {
         let text = "[[tunnel]]\nname = 'a'\nlocal = '198.51.100.20'\nremote = '203.0.113.10'";
         assert!(!tables(text).have_prefixes());
+    }
+
+    #[test]
+    fn delivery_is_known_by_tunnel() {
+        let tables = tables(
+            "[[tunnel]]\nname = 'a'\nlocal = '198.51.100.20'\nremote = 'any'\ndeliver = 'route'\nspread = 'all'\n\
+             [[tunnel]]\nname = 'b'\nlocal = '198.51.100.21'\nremote = '203.0.113.10'\nspread = '1'\ninner = ['mpls']\n\
+             deliver = { interface = 'eth1', next_hop = '10.0.0.2' }",
+        );
+        assert!(tables.have(Deliver::Route) && tables.have(Deliver::Interface) && !tables.have(Deliver::Stack));
+        assert_eq!(tables.cores, [0, 1, 1]);
+        let cores: BTreeMap<_, _> = tables.values().map(|tunnel| (tunnel.id, tunnel.cores)).collect();
+        assert_eq!(cores, BTreeMap::from([(1, Cores::new(0, 2)), (2, Cores::new(2, 1))]));
+        let onward = Onward {
+            interface: "eth1".to_owned(),
+            next_hop: Some(config::NextHop::Address([10, 0, 0, 2].into())),
+        };
+        assert_eq!(tables.onward, BTreeMap::from([(2, onward)]));
+        assert_eq!((tables.inner(2), tables.inner(3)), (Some(InnerTypes::MPLS), None));
     }
 
     #[test]

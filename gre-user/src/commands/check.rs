@@ -6,6 +6,7 @@ use anyhow::anyhow;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::host::cpus::online_cpus;
 use crate::host::{Finding, Severity, findings};
 use crate::output::print;
 use crate::state::Root;
@@ -16,7 +17,7 @@ use crate::state::Root;
 ///
 /// If the file is wrong, or if something on the host would make `load` fail or keep traffic away.
 pub fn execute(file: &Path, root: &Root) -> Result<(), Error> {
-    let config = Config::from_file(file)?;
+    let config = Config::from_file(file, &online_cpus()?)?;
     let findings = findings(&config, root.path());
     let path = file.display();
     let warnings = config

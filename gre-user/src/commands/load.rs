@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::apply::{Outcome, apply};
 use crate::config::Config;
 use crate::error::Error;
+use crate::host::cpus::online_cpus;
 use crate::output::{print, report};
 use crate::settings::LogLevel;
 use crate::state::Root;
@@ -20,7 +21,7 @@ pub fn execute(file: &Path, root: &Root) -> Result<(), Error> {
 
 /// Loads the file.
 pub(super) fn load(file: &Path, root: &Root, log_level: LogLevel) -> Result<Outcome, Error> {
-    let config = Config::from_file(file)?;
+    let config = Config::from_file(file, &online_cpus()?)?;
     let mut outcome = apply(&config, root, log_level)?;
     let path = file.display();
     outcome.warnings.extend(
@@ -38,7 +39,11 @@ pub(super) fn tell(outcome: &Outcome) -> Result<(), Error> {
         report("warning", warning);
     }
     let Some(interfaces) = &outcome.interfaces else {
-        return print("nothing changed\n");
+        return print(if outcome.updated {
+            "updated interfaces and next hops\n"
+        } else {
+            "nothing changed\n"
+        });
     };
     let on: Vec<_> = interfaces
         .iter()

@@ -66,6 +66,10 @@ struct TunnelStatus {
     checksum: &'static str,
     sequence: &'static str,
     inner: Vec<&'static str>,
+    /// As in the configuration file: "stack", "route", or the interface and next hop.
+    deliver: String,
+    /// "off" or the list of cores.
+    spread: String,
     enabled: bool,
 }
 
@@ -131,13 +135,15 @@ impl Status {
                 tunnel.checksum,
                 tunnel.sequence,
                 &inner,
+                &tunnel.deliver,
+                &tunnel.spread,
                 enabled,
             ]
             .map(str::to_owned)
             .to_vec()
         });
         let header = [
-            "tunnel", "local", "remote", "key", "checksum", "sequence", "inner", "enabled",
+            "tunnel", "local", "remote", "key", "checksum", "sequence", "inner", "deliver", "spread", "enabled",
         ];
         let tunnels = table::render(&header, header.len(), tunnels);
 
@@ -194,6 +200,8 @@ impl TunnelStatus {
             checksum: view.checksum.into(),
             sequence: view.sequence.into(),
             inner: view.inner.iter().map(InnerType::into).collect(),
+            deliver: view.deliver.to_string(),
+            spread: view.spread.to_string(),
             enabled: view.enabled,
         }
     }

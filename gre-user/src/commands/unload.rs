@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::attach::{detach, pinned_links};
+use crate::attach::{detach, pinned_links, pinned_pass_links};
 use crate::error::Error;
 use crate::output::print;
 use crate::state::Root;
@@ -35,6 +35,9 @@ pub fn unload(root: &Root) -> Result<Option<Vec<String>>> {
     for link in pinned_links(root)? {
         detach(&link.path)?;
         interfaces.push(link.made_for);
+    }
+    for link in pinned_pass_links(root)? {
+        detach(&link.path)?;
     }
     root.remove()?;
     Ok((was_loaded || !interfaces.is_empty()).then_some(interfaces))

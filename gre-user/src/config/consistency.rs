@@ -6,6 +6,7 @@ use super::error::ConfigError;
 use super::mss::ClampMss;
 use super::protect::Guard;
 use super::section::{Section, Sections};
+use super::spread::Spread;
 use super::tunnel::Probes;
 use super::{Config, MAX_TUNNELS};
 
@@ -79,6 +80,20 @@ fn remotes_fit(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigErr
             ));
         };
         free = left;
+    }
+    Ok(())
+}
+
+/// That every core that a tunnel names is one of `online`.
+pub(super) fn check_cores(config: &Config, sections: &Sections<'_>, online: &[u32]) -> Result<(), ConfigError> {
+    for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
+        let Spread::Cpus(cpus) = &tunnel.spread else { continue };
+        let absent: Vec<_> = cpus.iter().copied().filter(|cpu| !online.contains(cpu)).collect();
+        if !absent.is_empty() {
+            let (absent, online) = (Spread::Cpus(absent), Spread::Cpus(online.to_vec()));
+            let message = format!("no core {absent} is online on this host; it has {online}, or write \"all\"");
+            return Err(section.error("spread", message));
+        }
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub enum Deliver {
 }
 
 /// Whom frames to an interface are addressed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NextHop {
     /// A neighbour's unicast address, of either family: its MAC address is resolved.
     Address(IpAddr),
@@ -36,13 +36,20 @@ pub enum NextHop {
 }
 
 /// A unicast MAC address other than zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MacAddress([u8; 6]);
 
 impl MacAddress {
     /// The bytes in the order of transmission.
     pub fn octets(self) -> [u8; 6] {
         self.0
+    }
+}
+
+impl From<[u8; 6]> for MacAddress {
+    /// From an address that the kernel keeps for us; the file's are checked where they are read.
+    fn from(octets: [u8; 6]) -> Self {
+        Self(octets)
     }
 }
 

@@ -160,6 +160,11 @@ fn name(item: &Item<'_>) -> Result<String, ConfigError> {
 /// Refuses what concerns inner packets that the tunnel does not carry.
 fn check_inner(tunnel: &Tunnel, section: &Section<'_>) -> Result<(), ConfigError> {
     let ip = "\"ipv4\" or \"ipv6\"";
+    let has_others = [InnerType::Ethernet, InnerType::Mpls].map(|kind| tunnel.inner.contains(kind));
+    if tunnel.deliver == Deliver::Route && has_others != [false; 2] {
+        let message = "routes are for inner IPv4 and IPv6; take \"ethernet\" and \"mpls\" out of `inner`, or deliver to an interface";
+        return Err(section.error("deliver", message));
+    }
     if tunnel.mss != Mss::Off && !tunnel.inner.has_ip() {
         let message = format!("only TCP in inner IPv4 or IPv6 has an MSS; add {ip} to `inner`, or set it to \"off\"");
         return Err(section.error("mss", message));

@@ -2,12 +2,10 @@
 //! its feature comes.
 
 use super::Config;
-use super::deliver::Deliver;
 use super::error::ConfigError;
 use super::mss::{ClampMss, Mss};
 use super::protect::Guard;
 use super::section::{Section, Sections};
-use super::spread::Spread;
 use super::tunnel::{Keepalive, Probes};
 
 pub(super) fn refuse(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
@@ -15,8 +13,6 @@ pub(super) fn refuse(config: &Config, sections: &Sections<'_>) -> Result<(), Con
         only(interface.clamp_mss == ClampMss::Off, section, "clamp_mss", "\"off\"")?;
     }
     for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
-        only(tunnel.deliver == Deliver::Stack, section, "deliver", "\"stack\"")?;
-        only(tunnel.spread == Spread::Off, section, "spread", "\"off\"")?;
         only(tunnel.mss == Mss::Off, section, "mss", "\"off\"")?;
         only(tunnel.bypass.is_empty(), section, "bypass", "[]")?;
         only(
@@ -64,18 +60,6 @@ mod tests {
             (
                 interface.to_owned(),
                 "4: [[interface]] \"eth0\": key `clamp_mss`: 'auto' IS; use \"off\"",
-            ),
-            (
-                tunnel("deliver = 'route'"),
-                "5: [[tunnel]] \"a\": key `deliver`: 'route' IS; use \"stack\"",
-            ),
-            (
-                tunnel("deliver = { interface = 'eth1' }"),
-                "5: [[tunnel]] \"a\": key `deliver`: { interface = 'eth1' } IS; use \"stack\"",
-            ),
-            (
-                tunnel("spread = '0-3'"),
-                "5: [[tunnel]] \"a\": key `spread`: '0-3' IS; use \"off\"",
             ),
             (
                 tunnel("mss = 1400"),

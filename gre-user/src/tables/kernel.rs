@@ -1,17 +1,21 @@
 //! The tables in the kernel's maps.
 
 use std::collections::{BTreeMap, HashMap as StdHashMap};
+use std::iter;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use gre_common::endpoints::{Endpoints, EndpointsPrefix};
-use gre_common::maps::{LOCALS4, LOCALS6, NAMES, PREFIXES4, PREFIXES6, TUNNELS4, TUNNELS6, TunnelName};
+use gre_common::maps::{
+    CORES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, TUNNELS4, TUNNELS6, TunnelName,
+};
+use gre_common::target::NextHop;
 use gre_common::tunnel::Tunnel;
 
-use super::{Address, Entries, Tables};
+use super::{Address, Entries, Onward, Tables};
 use crate::state::Generation;
 
 /// The names of one family's maps.
@@ -43,6 +47,8 @@ impl Tables {
             names: read_names(generation)?,
             v4: Entries::read(generation, &V4)?,
             v6: Entries::read(generation, &V6)?,
+            onward: read_onward(generation)?,
+            cores: read_cores(generation)?,
         })
     }
 
@@ -57,9 +63,24 @@ impl Tables {
             names.insert(id, padded(name), 0).with_context(|| cannot_write(NAMES))?;
         }
         self.v4.write(ebpf, &V4)?;
-        self.v6.write(ebpf, &V6)
+        self.v6.write(ebpf, &V6)?;
+
+        let mut onward: HashMap<_, u32, NextHop> = HashMap::try_from(map(ebpf, NEXT_HOPS)?)?;
+        for (id, next_hop) in &self.onward {
+            onward
+                .insert(id, next_hop.to_record(), 0)
+                .with_context(|| cannot_write(NEXT_HOPS))?;
+        }
+        let mut cores: Array<_, u32> = Array::try_from(map(ebpf, CORES)?)?;
+        for (slot, core) in (0..cores.len()).zip(self.cores.iter().chain(iter::repeat(&NO_CORE))) {
+            cores.set(slot, core, 0).with_context(|| cannot_write(CORES))?;
+        }
+        Ok(())
     }
 }
+
+/// What [`CORES`] holds where there is no core: an array's elements all exist, and it has one at least.
+const NO_CORE: u32 = u32::MAX;
 
 /// Reads the names alone.
 ///
@@ -77,6 +98,28 @@ pub fn read_names(generation: &Generation) -> Result<BTreeMap<u32, String>> {
         ))
     };
     names.iter().map(name).collect()
+}
+
+fn read_onward(generation: &Generation) -> Result<BTreeMap<u32, Onward>> {
+    let path = generation.map(NEXT_HOPS);
+    let records: HashMap<_, u32, NextHop> = open(&path)?;
+    let onward = |entry: Result<(u32, NextHop), MapError>| {
+        let (id, record) = entry.with_context(|| cannot_read(&path))?;
+        let onward = Onward::from_record(&record)
+            .with_context(|| format!("{}: tunnel {id} has no valid next hop", path.display()))?;
+        Ok((id, onward))
+    };
+    records.iter().map(onward).collect()
+}
+
+fn read_cores(generation: &Generation) -> Result<Vec<u32>> {
+    let path = generation.map(CORES);
+    let cores: Array<_, u32> = open(&path)?;
+    let cores: Vec<_> = cores
+        .iter()
+        .collect::<Result<_, _>>()
+        .with_context(|| cannot_read(&path))?;
+    Ok(cores.into_iter().take_while(|&core| core != NO_CORE).collect())
 }
 
 impl<A: Address> Entries<A>

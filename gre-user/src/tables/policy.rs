@@ -1,6 +1,6 @@
 //! A tunnel's checks: the configuration's words and the datapath's bits.
 
-use gre_common::tunnel::{ChecksumPolicy, InnerTypes, Policy};
+use gre_common::tunnel::{ChecksumPolicy, Deliver, InnerTypes, Policy};
 
 use crate::config::{self, Checksum, InnerType, Sequence};
 
@@ -23,7 +23,12 @@ pub(super) fn of(tunnel: &config::Tunnel) -> Policy {
         .into_iter()
         .filter(|(kind, _)| tunnel.inner.contains(*kind))
         .fold(InnerTypes::NONE, |types, (_, kind)| types.union(kind));
-    Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled)
+    let deliver = match tunnel.deliver {
+        config::Deliver::Stack => Deliver::Stack,
+        config::Deliver::Route => Deliver::Route,
+        config::Deliver::Interface { .. } => Deliver::Interface,
+    };
+    Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled).delivering(deliver)
 }
 
 /// The configuration's word for how checksums are treated.

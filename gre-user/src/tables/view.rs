@@ -1,15 +1,16 @@
 //! The tables tunnel by tunnel, in the configuration's words.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use gre_common::endpoints::{Endpoints, EndpointsPrefix};
-use gre_common::tunnel::Tunnel;
+use gre_common::tunnel::{Cores, Deliver, Tunnel};
 use ipnet::IpNet;
 
-use super::{Address, Entries, Tables, policy};
-use crate::config::{Checksum, InnerTypes, Sequence};
+use super::{Address, Entries, Tables, cores, policy};
+use crate::config::{self, Checksum, InnerTypes, Sequence, Spread};
 
 /// A tunnel as it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub struct TunnelView {
     pub sequence: Sequence,
     /// What it may carry.
     pub inner: InnerTypes,
+    /// Where inner packets go.
+    pub deliver: config::Deliver,
+    /// Over which cores inner flows are spread; "all" is the list that it stood for.
+    pub spread: Spread,
     /// Whether it decapsulates.
     pub enabled: bool,
 }
@@ -42,8 +47,8 @@ impl Tables {
     /// If a map holds what gre-decap never writes.
     pub fn tunnels(&self) -> Result<Vec<TunnelView>> {
         let mut tunnels = BTreeMap::new();
-        self.v4.gather(&self.names, &mut tunnels)?;
-        self.v6.gather(&self.names, &mut tunnels)?;
+        self.v4.gather(self, &mut tunnels)?;
+        self.v6.gather(self, &mut tunnels)?;
         let mut tunnels: Vec<_> = tunnels.into_values().collect();
         for tunnel in &mut tunnels {
             tunnel.remotes.sort();
@@ -54,7 +59,7 @@ impl Tables {
 }
 
 impl<A: Address> Entries<A> {
-    fn gather(&self, names: &BTreeMap<u32, String>, tunnels: &mut BTreeMap<u32, TunnelView>) -> Result<()> {
+    fn gather(&self, tables: &Tables, tunnels: &mut BTreeMap<u32, TunnelView>) -> Result<()> {
         let exact = self
             .exact
             .iter()
@@ -65,29 +70,58 @@ impl<A: Address> Entries<A> {
                 .ok()
                 .and_then(|bits| IpNet::new(prefix.endpoints.remote.to_ip(), bits).ok())
                 .with_context(|| format!("tunnel {}: its remote is no prefix; load anew", tunnel.id))?;
-            let name = names
-                .get(&tunnel.id)
-                .with_context(|| format!("tunnel {}: has no name; load anew", tunnel.id))?;
-            let view = tunnels
-                .entry(tunnel.id)
-                .or_insert_with(|| view(name, &prefix.endpoints, tunnel));
+            let view = match tunnels.entry(tunnel.id) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(tables.view(&prefix.endpoints, tunnel)?),
+            };
             view.remotes.push(remote);
         }
         Ok(())
     }
 }
 
-fn view<A: Address>(name: &str, endpoints: &Endpoints<A>, tunnel: &Tunnel) -> TunnelView {
-    TunnelView {
-        id: tunnel.id,
-        name: name.to_owned(),
-        local: endpoints.local.to_ip(),
-        remotes: Vec::new(),
-        key: endpoints.key().map(|key| key.get()),
-        checksum: policy::checksum(tunnel.policy),
-        sequence: policy::sequence(tunnel.policy),
-        inner: policy::inner(tunnel.policy),
-        enabled: tunnel.policy.enabled(),
+impl Tables {
+    fn view<A: Address>(&self, endpoints: &Endpoints<A>, tunnel: &Tunnel) -> Result<TunnelView> {
+        let Tunnel { id, policy, cores } = *tunnel;
+        let name = self
+            .names
+            .get(&id)
+            .with_context(|| format!("tunnel {id}: has no name; load anew"))?;
+        let deliver = match policy.deliver() {
+            Deliver::Stack => config::Deliver::Stack,
+            Deliver::Route => config::Deliver::Route,
+            Deliver::Interface => {
+                let onward = self.onward.get(&id);
+                let onward = onward.with_context(|| format!("tunnel {id}: has no interface; load anew"))?;
+                config::Deliver::Interface {
+                    name: onward.interface.clone(),
+                    next_hop: onward.next_hop,
+                }
+            }
+        };
+        let spread = match cores {
+            Cores::NONE => Spread::Off,
+            cores => {
+                let list = cores::at(&self.cores, cores);
+                Spread::Cpus(
+                    list.with_context(|| format!("tunnel {id}: has no cores; load anew"))?
+                        .to_vec(),
+                )
+            }
+        };
+        Ok(TunnelView {
+            id,
+            name: name.clone(),
+            local: endpoints.local.to_ip(),
+            remotes: Vec::new(),
+            key: endpoints.key().map(|key| key.get()),
+            checksum: policy::checksum(policy),
+            sequence: policy::sequence(policy),
+            inner: policy::inner(policy),
+            deliver,
+            spread,
+            enabled: policy.enabled(),
+        })
     }
 }
 
@@ -102,12 +136,13 @@ mod tests {
         let config = Config::from_str(
             "[[tunnel]]\nname = 'b'\nlocal = '198.51.100.20'\nkey = 7\nchecksum = 'ignore'\nsequence = 'ordered'\n\
              remote = ['203.0.113.128/25', '203.0.113.10', 'any']\ninner = ['ethernet']\nenabled = false\n\
-             [[tunnel]]\nname = 'a'\nlocal = '2001:db8::1'\nremote = '2001:db8::2'",
+             deliver = { interface = 'eth1' }\nspread = '0,2'\n\
+             [[tunnel]]\nname = 'a'\nlocal = '2001:db8::1'\nremote = '2001:db8::2'\ndeliver = 'route'",
             "test",
         )
         .unwrap();
         let ids = Ids::assign(["b", "a"].into_iter(), &BTreeMap::new(), 8).unwrap();
-        let tunnels = Tables::of(&config, &ids).tunnels().unwrap();
+        let tunnels = Tables::of(&config, &ids, &[0, 1, 2]).unwrap().tunnels().unwrap();
         assert_eq!(
             tunnels
                 .iter()
@@ -130,6 +165,10 @@ mod tests {
                 (configured.checksum, configured.sequence)
             );
             assert_eq!((tunnel.inner, tunnel.enabled), (configured.inner, configured.enabled));
+            assert_eq!(
+                (&tunnel.deliver, &tunnel.spread),
+                (&configured.deliver, &configured.spread)
+            );
         }
     }
 
@@ -140,7 +179,12 @@ mod tests {
             "test",
         )
         .unwrap();
-        let mut tables = Tables::of(&config, &Ids::assign(["b"].into_iter(), &BTreeMap::new(), 8).unwrap());
+        let mut tables = Tables::of(
+            &config,
+            &Ids::assign(["b"].into_iter(), &BTreeMap::new(), 8).unwrap(),
+            &[0],
+        )
+        .unwrap();
         tables.names.clear();
         assert_eq!(
             tables.tunnels().unwrap_err().to_string(),

@@ -33,7 +33,7 @@ fn loads(site: &Site, config: &str, when: &str) -> Result<()> {
             .iter()
             .filter(|file| file.starts_with(&format!("{ROOT}/generation-")))
             .count(),
-        13,
+        19,
         "{when}: {files:?}"
     );
     Ok(())

@@ -14,7 +14,9 @@ use gre_common::maps::{COUNTERS, SEQUENCES};
 use gre_common::sequence::SequenceState;
 use gre_user::config::Config;
 use gre_user::datapath::Datapath;
+use gre_user::host::cpus::online_cpus;
 use gre_user::settings::{LogLevel, Settings};
+use gre_user::surroundings::Surroundings;
 use gre_user::tables::{Ids, Tables};
 use nix::time::{ClockId, clock_gettime};
 
@@ -75,9 +77,10 @@ impl Kernel {
         let config = Config::from_str(text, "fixture")?;
         let names = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
         let ids = Ids::assign(names, &BTreeMap::new(), config.max_tunnels)?;
-        let tables = Tables::of(&config, &ids);
-        let mut datapath = Datapath::load(&Settings::of(&config, &tables, level), None)?;
-        datapath.fill(&tables)?;
+        let tables = Tables::of(&config, &ids, &online_cpus()?)?;
+        let settings = Settings::of(&config, &tables, level, [0; 2]);
+        let mut datapath = Datapath::load(&settings, &tables, None)?;
+        datapath.fill(&tables, &Surroundings::default())?;
         let counters = PerCpuArray::try_from(take(datapath.ebpf(), COUNTERS)?)?;
         let sequences = Array::try_from(take(datapath.ebpf(), SEQUENCES)?)?;
         let tunnels = config.tunnels.len() as u32;

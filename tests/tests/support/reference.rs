@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use gre_common::Tables;
 use gre_common::endpoints::{Endpoints, Ipv4, Ipv6};
+use gre_common::link::Mac;
 use gre_common::sequence::{self, Order, SequenceState};
-use gre_common::tunnel::{ChecksumPolicy, InnerTypes, Policy, Tunnel};
+use gre_common::tunnel::{ChecksumPolicy, Cores, InnerTypes, Policy, Tunnel};
 use gre_user::config::{self, Checksum, Config, ConfigError, InnerType, Sequence, Unknown};
 
 /// A time at which no silence is too short, in nanoseconds. Any other would do.
@@ -71,7 +72,9 @@ impl Reference {
         });
         let (_, id, tunnel) = candidates.max_by_key(|(length, _, _)| *length)?;
         let policy = policy(tunnel);
-        Some(Tunnel { id, policy })
+        // No fixture forwards: where packets go is what real interfaces show.
+        let cores = Cores::NONE;
+        Some(Tunnel { id, policy, cores })
     }
 
     fn is_local(&self, address: IpAddr) -> bool {
@@ -100,6 +103,14 @@ impl Tables for Reference {
 
     fn drop_unknown(&self) -> bool {
         self.config.unknown == Unknown::Drop
+    }
+
+    fn forwards(&self) -> bool {
+        false
+    }
+
+    fn is_own_mac(&self, _: Mac) -> bool {
+        true
     }
 
     fn order(&self, tunnel: u32, number: u32) -> Order {

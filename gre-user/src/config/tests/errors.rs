@@ -8,7 +8,7 @@ use std::path::Path;
 fn files() {
     let folder = std::env::temp_dir().join(format!("gre-decap-config-{}", std::process::id()));
     std::fs::create_dir(&folder).expect("a new folder");
-    let error = |path: &Path| Config::from_file(path).expect_err("refused").to_string();
+    let error = |path: &Path| Config::from_file(path, &[0, 1, 3]).expect_err("refused").to_string();
     let file = folder.join("config.toml");
     let shown = file.display();
 
@@ -25,8 +25,15 @@ fn files() {
     );
     std::fs::write(&file, "unknown = 'drop'").expect("written");
     assert_eq!(
-        Config::from_file(&file),
+        Config::from_file(&file, &[0]),
         Config::from_str("unknown = 'drop'", "elsewhere")
+    );
+    std::fs::write(&file, format!("{TUNNEL}spread = '1-2,7'")).expect("written");
+    assert_eq!(
+        error(&file),
+        format!(
+            "{shown}:5: [[tunnel]] \"a\": key `spread`: no core 2,7 is online on this host; it has 0-1,3, or write \"all\""
+        )
     );
     assert_eq!(
         error(&folder),
@@ -73,7 +80,7 @@ fn toml() {
 
 #[test]
 fn top_level() {
-    const KEYS: &str = "allowed: unknown, max_tunnels, interface, tunnel, protect";
+    const KEYS: &str = "allowed: unknown, max_tunnels, spread_queue, interface, tunnel, protect";
     assert_errors(&[
         (
             "unknown = 'reject'",
@@ -86,6 +93,10 @@ fn top_level() {
         (
             "max_tunnels = 0",
             "1: key `max_tunnels`: expected an integer from 1 to 1048576, found 0",
+        ),
+        (
+            "spread_queue = 16_385",
+            "1: key `spread_queue`: expected an integer from 1 to 16384, found 16_385",
         ),
         (
             "max_tunnels = 1_048_577",
@@ -214,6 +225,11 @@ fn tunnels() {
 #[test]
 fn what_a_tunnel_does_not_carry() {
     assert_tunnel_errors(&[
+        (
+            "deliver = 'route'\ninner = ['ipv4', 'mpls']",
+            "key `deliver`: routes are for inner IPv4 and IPv6; take \"ethernet\" and \"mpls\" out of `inner`, or deliver to an \
+             interface",
+        ),
         (
             "probes = 'route'\ninner = ['mpls']\n",
             "key `probes`: probes are inner IPv4 or IPv6; add \"ipv4\" or \"ipv6\" to `inner`, or set it to \"off\"",

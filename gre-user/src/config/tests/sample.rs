@@ -8,6 +8,7 @@ use ipnet::IpNet;
 pub(super) const SAMPLE: &str = r#"
 unknown = "drop"                  # GRE that no tunnel matches: "pass" | "drop"
 max_tunnels = 2048                # map capacity; at most 1_048_576
+spread_queue = 512                # packets that the queue of a core holds; at most 16_384
 
 [[interface]]
 name = "eth0"
@@ -92,6 +93,7 @@ fn every_field() {
     let expected = Config {
         unknown: Unknown::Drop,
         max_tunnels: 2048,
+        spread_queue: 512,
         interfaces: vec![Interface {
             name: "eth0".to_owned(),
             mode: Mode::Auto,
@@ -114,11 +116,6 @@ fn what_this_version_supports_is_accepted() {
     let mut text = SAMPLE.to_owned();
     for (value, supported) in [
         ("clamp_mss = \"auto\"", "clamp_mss = \"off\""),
-        (
-            "deliver  = { interface = \"eth1\", next_hop = \"10.0.0.2\" }",
-            "deliver  = \"stack\"",
-        ),
-        ("spread   = \"0-3,6\"", "spread   = \"off\""),
         ("mss      = 1400", "mss      = \"off\""),
         ("bypass   = [\"10.0.0.0/30\"]", "bypass   = []"),
         ("keepalive = \"reply\"", "keepalive = \"ignore\""),
@@ -131,7 +128,7 @@ fn what_this_version_supports_is_accepted() {
     }
     let config = Config::from_str(&text, "f.toml").expect("supported");
     assert_eq!(config, valid(&text));
-    assert_eq!(config.tunnels[0].deliver, Deliver::Stack);
+    assert_eq!(config.tunnels[0].mss, Mss::Off);
     assert_eq!(config.tunnels[0].key, Some(4200));
 }
 

@@ -1,0 +1,43 @@
+//! Delivery of a decapsulated packet: to the stack, by route, or to an interface.
+
+use aya_ebpf::programs::XdpContext;
+use gre_common::{Reason, link::VlanTags, tunnel::Deliver};
+
+use crate::{
+    onward::Onward,
+    redirect, route,
+    tables::{HAVE_INTERFACE, HAVE_ROUTE},
+};
+
+/// A decapsulated packet, as far as delivery must know it.
+#[derive(Clone, Copy)]
+pub(crate) struct Decapsulated {
+    /// The tunnel it came by.
+    pub(crate) tunnel: u32,
+    /// How it is to be delivered.
+    pub(crate) deliver: Deliver,
+    /// VLAN tags of its link header.
+    pub(crate) tags: VlanTags,
+    /// Whether the payload is an Ethernet frame, which is then the whole frame.
+    pub(crate) is_ethernet: bool,
+    /// Whether this core got the packet from another one, and so has no queue to send it back by ([`XDP_TX`]).
+    ///
+    /// [`XDP_TX`]: aya_ebpf::bindings::xdp_action::XDP_TX
+    pub(crate) is_spread: bool,
+}
+
+/// Delivers a packet. What is not configured is pruned when the program is loaded.
+#[inline(always)]
+pub(crate) fn deliver(ctx: &XdpContext, packet: Decapsulated) -> Onward {
+    match packet.deliver {
+        Deliver::Route if HAVE_ROUTE.load() != 0 => {
+            if packet.is_ethernet {
+                Onward::because(Reason::RouteOther)
+            } else {
+                route::route(ctx, packet.tags, packet.is_spread)
+            }
+        }
+        Deliver::Interface if HAVE_INTERFACE.load() != 0 => redirect::to_target(ctx, packet),
+        Deliver::Stack | Deliver::Route | Deliver::Interface => Onward::STACK,
+    }
+}

@@ -1,0 +1,168 @@
+//! What the datapath must know of this host to forward: the MAC addresses of the interfaces that it is on, the interfaces that
+//! take redirected frames, and the next hops.
+//!
+//! Unlike the tables this is no matter of the configuration alone. It is found out when loading, and followed by `run`.
+
+mod kernel;
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::{Error, Result, anyhow};
+use gre_common::target::{Macs, Target};
+use gre_common::tunnel::{Deliver, InnerTypes};
+
+use crate::config::NextHop;
+use crate::host::Interface;
+use crate::host::egress::{Resolved, Transmit, next_hop, takes_redirects};
+use crate::host::xdp_features::{self, XdpFeatures};
+use crate::tables::{Onward, Tables};
+
+/// The content of the maps. Equal values are equal behaviour.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The MAC address of each interface that the program is on, by its index.
+    pub macs: BTreeMap<u32, [u8; 6]>,
+    /// The indices of the interfaces that frames are redirected to.
+    pub devices: BTreeSet<u32>,
+    /// Where each tunnel that delivers to an interface sends, by its id.
+    pub targets: BTreeMap<u32, Target>,
+}
+
+/// What was found out.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// For the maps.
+    pub surroundings: Surroundings,
+    /// Interfaces that take redirected frames once they have an XDP program.
+    pub want_program: Vec<Interface>,
+    /// Why a tunnel cannot deliver as configured.
+    pub errors: Vec<Error>,
+    /// Why a tunnel delivers by way of the kernel, a line each.
+    pub warnings: Vec<String>,
+}
+
+impl Survey {
+    /// Finds out what these tables need, with the program on the interfaces `on`. `here` are all interfaces.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be asked. What it answers is no error of this call.
+    pub fn take<'a>(tables: &Tables, on: impl Iterator<Item = &'a Interface>, here: &[Interface]) -> Result<Self> {
+        let mut survey = Self::default();
+        let (route, interface) = (tables.have(Deliver::Route), tables.have(Deliver::Interface));
+        if !route && !interface {
+            return Ok(survey);
+        }
+        let macs = on.filter_map(|interface| Some((interface.index, interface.mac?)));
+        survey.surroundings.macs = macs.collect();
+        let features = features()?;
+        let can = |interface: &Interface| {
+            let known = features
+                .as_ref()
+                .map(|all| all.get(&interface.index).copied().unwrap_or_default());
+            takes_redirects(interface, known)
+        };
+        if route {
+            for interface in here {
+                survey.add_device(interface, &can(interface));
+            }
+        }
+        survey.find_targets(tables, here, can)?;
+        Ok(survey)
+    }
+
+    /// Whether frames can be redirected to this interface, at least with a program on it.
+    fn add_device(&mut self, interface: &Interface, transmit: &Transmit) -> bool {
+        match transmit {
+            Transmit::Yes | Transmit::Unknown => {}
+            Transmit::AfterProgram => {
+                if self.want_program.iter().all(|other| other.index != interface.index) {
+                    self.want_program.push(interface.clone());
+                }
+            }
+            Transmit::No { .. } => return false,
+        }
+        self.surroundings.devices.insert(interface.index);
+        true
+    }
+
+    fn find_targets(
+        &mut self,
+        tables: &Tables,
+        here: &[Interface],
+        can: impl Fn(&Interface) -> Transmit,
+    ) -> Result<()> {
+        // Many tunnels may share a next hop, which is to be asked for once.
+        let mut resolved: HashMap<(u32, Option<NextHop>), Option<[u8; 6]>> = HashMap::new();
+        let mut judged = BTreeMap::new();
+        for (id, onward) in &tables.onward {
+            let Onward {
+                interface: name,
+                next_hop,
+            } = onward;
+            let tunnel = tables.names.get(id).map_or("?", String::as_str);
+            let Some(interface) = here.iter().find(|interface| interface.name == *name) else {
+                let names: Vec<_> = here.iter().map(|interface| interface.name.as_str()).collect();
+                self.errors.push(anyhow!(
+                    "tunnel {tunnel}: delivers to {name}, which is not on this host (in this network namespace); it has: {}",
+                    names.join(", ")
+                ));
+                continue;
+            };
+            if let Entry::Vacant(entry) = judged.entry(interface.index) {
+                let transmit = entry.insert(can(interface));
+                if !self.add_device(interface, transmit)
+                    && let Transmit::No { why, remedy } = transmit
+                {
+                    self.warnings.push(format!(
+                        "{name}: {why}, so the kernel forwards what tunnels deliver there; {remedy}"
+                    ));
+                }
+            }
+            let destination = if tables.inner(*id) == Some(InnerTypes::ETHERNET) {
+                // Such a frame has its own.
+                None
+            } else if let Some(known) = resolved.get(&(interface.index, *next_hop)) {
+                *known
+            } else {
+                let found = self.resolve(tunnel, interface, *next_hop);
+                resolved.insert((interface.index, *next_hop), found);
+                found
+            };
+            let source = interface.mac.unwrap_or_default();
+            let target = Target {
+                interface: interface.index,
+                macs: Macs::new(destination.unwrap_or_default(), source),
+            };
+            self.surroundings.targets.insert(*id, target);
+        }
+        Ok(())
+    }
+
+    fn resolve(&mut self, tunnel: &str, interface: &Interface, hop: Option<NextHop>) -> Option<[u8; 6]> {
+        match next_hop(interface, hop) {
+            Ok(Resolved::Mac(mac)) => Some(mac),
+            Ok(Resolved::Unresolved { awaited }) => {
+                self.warnings.push(format!(
+                    "{awaited}, so the kernel forwards what tunnels deliver to it; `gre-decap run` goes on looking, or load again \
+                     when it answers"
+                ));
+                None
+            }
+            Err(error) => {
+                self.errors.push(error.context(format!("tunnel {tunnel}")));
+                None
+            }
+        }
+    }
+}
+
+/// What the drivers announce, by interface; none if the kernel does not tell.
+fn features() -> Result<Option<BTreeMap<u32, XdpFeatures>>> {
+    match xdp_features::all() {
+        Ok(features) => Ok(Some(features)),
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(Error::new(error).context("XDP features: cannot be listed over generic netlink")),
+    }
+}
