@@ -82,6 +82,11 @@ fn resolve_by(interface_index: u32, address: IpAddr, deadline: Instant) -> io::R
     }
 }
 
+/// Whether a message tells that a neighbour's address is known, or that the kernel has given up asking for it.
+pub(super) fn is_settled(message: &Message) -> bool {
+    Neighbour::decode(message).is_ok_and(|neighbour| neighbour.state & (USABLE | NUD_FAILED) != 0)
+}
+
 fn look(netlink: &mut Netlink, interface_index: u32, address: IpAddr) -> io::Result<Option<Neighbour>> {
     match netlink.get(&request(RTM_GETNEIGH, interface_index, address, 0)) {
         Ok(answers) => answers

@@ -61,6 +61,17 @@ fn gateway(interface_index: u32) -> io::Result<Option<IpAddr>> {
     Ok(None)
 }
 
+/// Whether a message is about a default route.
+pub(super) fn is_default(message: &Message) -> bool {
+    message
+        .split::<RTMSG>()
+        .is_ok_and(|(header, _)| destination_length(header) == 0)
+}
+
+fn destination_length(header: &[u8; RTMSG]) -> u8 {
+    header[1]
+}
+
 fn best(routes: &[Message], interface_index: u32) -> Result<Option<Way>, DecodeError> {
     let mut best: Option<Way> = None;
     let rank = |way: &Way| (way.table != u32::from(RT_TABLE_MAIN), way.metric);
@@ -80,8 +91,8 @@ impl Way {
     /// The way of a route through an interface; none unless it is a default route with a gateway there.
     fn decode(route: &Message, interface_index: u32) -> Result<Option<Self>, DecodeError> {
         let (header, attributes) = route.split::<RTMSG>()?;
-        let [_, destination_length, _, _, table, _, _, kind, flags, ..] = *header;
-        if destination_length != 0 || kind != RTN_UNICAST {
+        let [_, _, _, _, table, _, _, kind, flags, ..] = *header;
+        if destination_length(header) != 0 || kind != RTN_UNICAST {
             return Ok(None);
         }
         let gateway = match attributes.get(RTA_MULTIPATH, |hops| through_one_of(hops, interface_index))? {

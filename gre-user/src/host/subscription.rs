@@ -1,7 +1,7 @@
 //! What the kernel tells without being asked: the multicast groups of rtnetlink.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::NetlinkPayload;
@@ -69,5 +69,11 @@ impl Subscription {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+impl AsRawFd for Subscription {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
