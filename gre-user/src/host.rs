@@ -16,6 +16,7 @@ mod firewall;
 mod generic_netlink;
 mod gre_device;
 mod interface;
+pub mod kernel_types;
 pub mod monitor;
 pub mod neighbours;
 mod netlink;

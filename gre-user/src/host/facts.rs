@@ -19,11 +19,9 @@ use super::ethtool::{self, Channels};
 use super::firewall::{self, Rule};
 use super::gre_device::{GreDevice, gre_devices};
 use super::interface::{Interface, interfaces};
+use super::kernel_types::VMLINUX_BTF;
 use super::sysctl;
 use super::xdp_features::{self, XdpFeatures};
-
-/// Where the kernel shows its BTF.
-const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 #[derive(Debug)]
 pub(super) struct Facts {
