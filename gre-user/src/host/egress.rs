@@ -1,9 +1,11 @@
 //! Whether an interface takes what XDP redirects to it, and whom its frames are for.
 
+use std::error::Error;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::config::NextHop;
 
@@ -51,6 +53,26 @@ pub enum Resolved {
         awaited: String,
     },
 }
+
+/// There is nobody that frames could be for, unless the configuration says who.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoNextHop {
+    /// The interface's name.
+    pub interface: String,
+}
+
+impl NoNextHop {
+    pub(super) const WHY: &str = "no default route with a gateway leaves by it";
+    pub(super) const REMEDY: &str = "set `next_hop` in `deliver` to the IP or MAC address that its frames are for";
+}
+
+impl fmt::Display for NoNextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.interface, Self::WHY, Self::REMEDY)
+    }
+}
+
+impl Error for NoNextHop {}
 
 /// Whether an interface sends frames that XDP redirects to it; `features` are its driver's, none if the kernel does not
 /// tell.
@@ -123,7 +145,7 @@ fn after_program(interface: &Interface) -> Transmit {
 ///
 /// # Errors
 ///
-/// If there is nobody to ask for: the line names the key that must be set. And if the kernel cannot be asked.
+/// [`NoNextHop`], which names the key to set, if there is nobody to ask for. And if the kernel cannot be asked.
 pub fn next_hop(interface: &Interface, next_hop: Option<NextHop>) -> Result<Resolved> {
     match next_hop {
         Some(NextHop::Mac(mac)) => return Ok(Resolved::Mac(mac.octets())),
@@ -136,11 +158,8 @@ pub fn next_hop(interface: &Interface, next_hop: Option<NextHop>) -> Result<Reso
     if let Some(gateway) = gateway_via(interface.index)? {
         return neighbour(interface, "gateway", gateway);
     }
-    bail!(
-        "{}: no default route with a gateway leaves by it: set `next_hop` in `deliver` to the IP or MAC address that its \
-         frames are for",
-        interface.name
-    )
+    let interface = interface.name.clone();
+    Err(NoNextHop { interface }.into())
 }
 
 fn neighbour(interface: &Interface, role: &str, address: IpAddr) -> Result<Resolved> {

@@ -2,6 +2,8 @@
 //!
 //! What cannot be read is kept as the reason why, for the findings to tell.
 
+mod egress;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::attach::pinned_links;
-use crate::config::Config;
+use crate::config::{Config, Deliver, Spread};
 use crate::state::Root;
 
 use super::addresses;
@@ -19,9 +21,11 @@ use super::ethtool::{self, Channels};
 use super::firewall::{self, Rule};
 use super::gre_device::{GreDevice, gre_devices};
 use super::interface::{Interface, interfaces};
-use super::kernel_types::VMLINUX_BTF;
+use super::kernel_types::{KernelTypes, VMLINUX_BTF};
 use super::sysctl;
 use super::xdp_features::{self, XdpFeatures};
+
+pub(super) use self::egress::{EgressFacts, Way};
 
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -37,6 +41,7 @@ pub(super) struct Facts {
     pub(super) gre_devices: Result<Vec<GreDevice>>,
     /// Firewall rules about incoming GRE.
     pub(super) rules: Result<Vec<Rule>>,
+    pub(super) egress: EgressFacts,
 }
 
 #[derive(Debug)]
@@ -48,6 +53,9 @@ pub(super) struct KernelFacts {
     pub(super) missing_capabilities: Result<Vec<&'static str>>,
     /// Whether the folder for the pinned state is in a BPF filesystem.
     pub(super) root_in_bpffs: Result<bool>,
+    /// Whether packets that are handed to another CPU go through GRO there; none if that does not matter, or the kernel
+    /// does not describe its types.
+    pub(super) cpumap_gro: Result<Option<bool>>,
 }
 
 #[derive(Debug)]
@@ -62,6 +70,16 @@ pub(super) struct InterfaceFacts {
     pub(super) rp_filter: Result<u32>,
     /// Whether packets with impossible source addresses are logged (`IN_DEV_LOG_MARTIANS()`).
     pub(super) logs_martians: Result<bool>,
+    /// Whether what comes in here is forwarded.
+    pub(super) forwarding: Forwarding,
+}
+
+#[derive(Debug)]
+pub(super) struct Forwarding {
+    /// IPv4 (`IN_DEV_FORWARD()`).
+    pub(super) ipv4: Result<bool>,
+    /// IPv6: the kernel asks for all interfaces (`ip6_forward()`), XDP for the one (`bpf_ipv6_fib_lookup()`).
+    pub(super) ipv6: Result<bool>,
 }
 
 impl Facts {
@@ -74,13 +92,14 @@ impl Facts {
             .map(|interface| interface.name.clone())
             .collect();
         Self {
-            kernel: KernelFacts::read(root),
+            kernel: KernelFacts::read(config, root),
             interface_names: interfaces().map(|all| all.into_iter().map(|interface| interface.name).collect()),
             interfaces: names.into_iter().map(|name| (name.clone(), interface(&name))).collect(),
             own_programs: own_programs(root),
             local: addresses::local(&config.tunnels.iter().map(|tunnel| tunnel.local).collect()).map_err(Into::into),
             gre_devices: gre_devices().map_err(Into::into),
             rules: firewall::rules().map_err(Into::into),
+            egress: EgressFacts::read(config),
         }
     }
 }
@@ -93,14 +112,39 @@ fn own_programs(root: &Path) -> Result<BTreeSet<u32>> {
 }
 
 impl KernelFacts {
-    fn read(root: &Path) -> Self {
+    fn read(config: &Config, root: &Path) -> Self {
+        let spread_to_stack = config
+            .tunnels
+            .iter()
+            .any(|tunnel| tunnel.enabled && tunnel.spread != Spread::Off && tunnel.deliver == Deliver::Stack);
         Self {
             bpf: Bpf::probe().map_err(Into::into),
             btf: Path::new(VMLINUX_BTF).try_exists().context(VMLINUX_BTF),
             missing_capabilities: missing_capabilities(&Capability::FOR_LOADING),
             root_in_bpffs: bpf::is_in_bpffs(root).map_err(Into::into),
+            cpumap_gro: if spread_to_stack { cpumap_gro() } else { Ok(None) },
         }
     }
+}
+
+fn cpumap_gro() -> Result<Option<bool>> {
+    KernelTypes::read()?.map(|types| types.cpumap_has_gro()).transpose()
+}
+
+impl Forwarding {
+    fn read(interface: &str) -> Self {
+        let ipv6 = |interface| sysctl::ipv6(interface, "forwarding");
+        Self {
+            ipv4: sysctl::ipv4(interface, "forwarding").map(is_on).map_err(Into::into),
+            ipv6: ipv6("all")
+                .and_then(|all| Ok(is_on(all) && is_on(ipv6(interface)?)))
+                .map_err(Into::into),
+        }
+    }
+}
+
+fn is_on(parameter: u32) -> bool {
+    parameter != 0
 }
 
 impl InterfaceFacts {
@@ -117,7 +161,8 @@ impl InterfaceFacts {
             offloads: ethtool::active_offloads(interface.index).map_err(Into::into),
             channels: ethtool::channels(interface.index).map_err(Into::into),
             rp_filter: both("rp_filter").map(|(all, one)| all.max(one)),
-            logs_martians: both("log_martians").map(|(all, one)| all != 0 || one != 0),
+            logs_martians: both("log_martians").map(|(all, one)| is_on(all) || is_on(one)),
+            forwarding: Forwarding::read(&interface.name),
             interface,
         }
     }

@@ -46,7 +46,12 @@ impl Finding {
         Self::new(Severity::Note, subject, what, remedy)
     }
 
-    fn new(severity: Severity, subject: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn new(
+        severity: Severity,
+        subject: impl Into<String>,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self {
             severity,
             subject: subject.into(),

@@ -5,9 +5,17 @@ use std::io;
 
 /// A parameter of an interface's IPv4, or of all interfaces' if `interface` is "all".
 pub(super) fn ipv4(interface: &str, parameter: &str) -> io::Result<u32> {
-    let path = format!("/proc/sys/net/ipv4/conf/{interface}/{parameter}");
+    read(&format!("/proc/sys/net/ipv4/conf/{interface}/{parameter}"))
+}
+
+/// The same of its IPv6.
+pub(super) fn ipv6(interface: &str, parameter: &str) -> io::Result<u32> {
+    read(&format!("/proc/sys/net/ipv6/conf/{interface}/{parameter}"))
+}
+
+fn read(path: &str) -> io::Result<u32> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
-    let text = fs::read_to_string(&path).map_err(named)?;
+    let text = fs::read_to_string(path).map_err(named)?;
     text.trim()
         .parse()
         .map_err(|error| named(io::Error::new(io::ErrorKind::InvalidData, error)))

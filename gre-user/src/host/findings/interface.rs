@@ -5,10 +5,7 @@ use crate::config::{Config, Deliver, Interface, Mode, Spread};
 use super::super::facts::{Facts, InterfaceFacts};
 use super::super::finding::Finding;
 use super::super::interface::{AttachedXdp, XdpMode};
-use super::{native, sources, unknown};
-
-/// How many interfaces are named to somebody who named one that is not there.
-const MAX_NAMED: usize = 8;
+use super::{forwarding, known_interfaces, native, sources, unknown};
 
 pub(super) fn judge(wanted: &Interface, config: &Config, facts: &Facts) -> Vec<Finding> {
     let name = wanted.name.as_str();
@@ -31,15 +28,13 @@ pub(super) fn judge(wanted: &Interface, config: &Config, facts: &Facts) -> Vec<F
     findings.extend(veth(name, found));
     findings.extend(queues(name, found, config));
     findings.extend(vlan(name, found, config));
+    findings.extend(forwarding::judge(name, found, config));
     findings.extend(sources::judge(name, found, config));
     findings
 }
 
 fn missing(name: &str, facts: &Facts) -> Finding {
-    let remedy = match &facts.interface_names {
-        Ok(names) if names.len() <= MAX_NAMED => format!("set `name` to one of those here: {}", names.join(", ")),
-        _ => "set `name` to one that `ip link` shows".to_owned(),
-    };
+    let remedy = format!("set `name` to {}", known_interfaces(facts));
     Finding::error(name, "there is no such interface in this network namespace", remedy)
 }
 
@@ -129,7 +124,7 @@ fn queues(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding
                         "has {queues} receive queues, but most cards choose one by the outer addresses: all that one \
                          remote address sends is then the work of one core"
                     ),
-                    "if that is too much for one, have the other end use several addresses or tunnels",
+                    "if that is too much for one, set `spread = \"all\"` in the tunnels",
                 )
             })
         }
@@ -148,7 +143,7 @@ fn vlan(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding> 
     let redirects = config
         .tunnels
         .iter()
-        .any(|tunnel| tunnel.enabled && tunnel.deliver != Deliver::Stack);
+        .any(|tunnel| tunnel.enabled && (tunnel.deliver != Deliver::Stack || tunnel.spread != Spread::Off));
     // What the offloads are if they cannot be read is told with the other offloads.
     let strips = found
         .offloads
@@ -157,8 +152,8 @@ fn vlan(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding> 
     (redirects && strips).then(|| {
         Finding::warning(
             name,
-            "takes VLAN tags out of frames, so the program cannot tell VLANs apart when it delivers elsewhere than to the \
-             stack",
+            "takes VLAN tags out of frames, which are then lost on the way to other cores, and the program cannot tell VLANs \
+             apart when it delivers elsewhere than to the stack",
             format!("if GRE arrives in VLANs, run `ethtool -K {name} rxvlan off`"),
         )
     })
@@ -278,8 +273,7 @@ mod tests {
             |case| case.eth0().channels = eight,
             &[
                 "note: eth0: has 8 receive queues, but most cards choose one by the outer addresses: all that one remote address \
-               sends is then the work of one core; if that is too much for one, have the other end use several addresses or \
-               tunnels",
+               sends is then the work of one core; if that is too much for one, set `spread = \"all\"` in the tunnels",
             ],
         );
         let eight = Ok(Some(Channels {
@@ -314,8 +308,9 @@ mod tests {
                 case.config.tunnels[0].deliver = Deliver::Route;
             },
             &[
-                "warning: eth0: takes VLAN tags out of frames, so the program cannot tell VLANs apart when it delivers elsewhere \
-               than to the stack; if GRE arrives in VLANs, run `ethtool -K eth0 rxvlan off`",
+                "warning: eth0: takes VLAN tags out of frames, which are then lost on the way to other cores, and the program \
+               cannot tell VLANs apart when it delivers elsewhere than to the stack; if GRE arrives in VLANs, run `ethtool -K \
+               eth0 rxvlan off`",
             ],
         );
     }

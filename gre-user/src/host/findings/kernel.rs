@@ -14,6 +14,7 @@ pub(super) fn judge(facts: &KernelFacts, root: &Path) -> Vec<Finding> {
     let mut findings = capabilities(facts);
     findings.extend(bpf(facts));
     findings.extend(btf(facts));
+    findings.extend(cpumap(facts));
     findings.extend(bpffs(facts, root));
     findings
 }
@@ -88,6 +89,23 @@ fn btf(facts: &KernelFacts) -> Option<Finding> {
             "boot one that is built with CONFIG_DEBUG_INFO_BTF, and mount sysfs on /sys",
         )),
         Err(why) => Some(unknown(KERNEL, "whether it has BTF", why, "run `ls /sys/kernel/btf`")),
+    }
+}
+
+fn cpumap(facts: &KernelFacts) -> Option<Finding> {
+    match &facts.cpumap_gro {
+        Ok(Some(false)) => Some(Finding::warning(
+            KERNEL,
+            "has no GRO for what `spread` hands to other cores: TCP to this host costs more there",
+            "boot Linux 6.15 or later",
+        )),
+        Ok(_) => None,
+        Err(why) => Some(unknown(
+            KERNEL,
+            "whether it has GRO for what `spread` hands to other cores",
+            why,
+            "run as root",
+        )),
     }
 }
 
@@ -182,6 +200,25 @@ mod tests {
             &[
                 "note: kernel: cannot tell whether it has BTF: Operation not permitted (os error 1); run `ls \
                /sys/kernel/btf`",
+            ],
+        );
+    }
+
+    #[test]
+    fn cpumap() {
+        assert_found(|case| case.facts.kernel.cpumap_gro = Ok(Some(true)), &[]);
+        assert_found(
+            |case| case.facts.kernel.cpumap_gro = Ok(Some(false)),
+            &[
+                "warning: kernel: has no GRO for what `spread` hands to other cores: TCP to this host costs more there; boot \
+                 Linux 6.15 or later",
+            ],
+        );
+        assert_found(
+            |case| case.facts.kernel.cpumap_gro = Err(denied()),
+            &[
+                "note: kernel: cannot tell whether it has GRO for what `spread` hands to other cores: Operation not permitted \
+                 (os error 1); run as root",
             ],
         );
     }

@@ -8,7 +8,7 @@ use anyhow::Error;
 
 use super::super::bpf::Bpf;
 use super::super::ethtool::Channels;
-use super::super::facts::{Facts, InterfaceFacts, KernelFacts};
+use super::super::facts::{EgressFacts, Facts, Forwarding, InterfaceFacts, KernelFacts};
 use super::super::interface::Interface;
 use super::super::xdp_features::XdpFeatures;
 use super::judge;
@@ -60,6 +60,10 @@ impl Case {
             })),
             rp_filter: Ok(2),
             logs_martians: Ok(false),
+            forwarding: Forwarding {
+                ipv4: Ok(true),
+                ipv6: Ok(true),
+            },
         };
         let facts = Facts {
             kernel: KernelFacts {
@@ -67,6 +71,7 @@ impl Case {
                 btf: Ok(true),
                 missing_capabilities: Ok(Vec::new()),
                 root_in_bpffs: Ok(true),
+                cpumap_gro: Ok(None),
             },
             interface_names: Ok(vec!["lo".to_owned(), "eth0".to_owned()]),
             interfaces: BTreeMap::from([("eth0".to_owned(), Ok(Some(eth0)))]),
@@ -74,6 +79,10 @@ impl Case {
             local: Ok(BTreeSet::from([config.tunnels[0].local])),
             gre_devices: Ok(Vec::new()),
             rules: Ok(Vec::new()),
+            egress: EgressFacts {
+                ways: Ok(Vec::new()),
+                next_hops: Vec::new(),
+            },
         };
         Self { config, facts }
     }

@@ -1,0 +1,95 @@
+//! What is read of the interfaces that tunnels deliver to.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use anyhow::Result;
+
+use crate::config::{Config, Deliver, InnerType, NextHop, Tunnel};
+
+use super::super::egress::{Resolved, Transmit, next_hop, takes_redirects};
+use super::super::interface::{Interface, interfaces};
+use super::super::xdp_features::{self, XdpFeatures};
+
+/// Empty if no tunnel delivers elsewhere than to the stack.
+#[derive(Debug)]
+pub(in super::super) struct EgressFacts {
+    /// All interfaces.
+    pub(in super::super) ways: Result<Vec<Way>>,
+    /// Whom frames are for, by the interface and the next hop that the configuration has; of interfaces that are there.
+    pub(in super::super) next_hops: Vec<(String, Option<NextHop>, Result<Resolved>)>,
+}
+
+/// An interface, and whether it takes redirected frames.
+#[derive(Debug)]
+pub(in super::super) struct Way {
+    pub(in super::super) interface: Interface,
+    pub(in super::super) transmit: Transmit,
+}
+
+impl EgressFacts {
+    /// The answer to the question whom frames of a tunnel are for; none if it was not asked.
+    pub(in super::super) fn next_hop(&self, tunnel: &Tunnel) -> Option<&Result<Resolved>> {
+        let Deliver::Interface { name, next_hop } = &tunnel.deliver else {
+            return None;
+        };
+        let mut answers = self.next_hops.iter().filter(|_| needs_next_hop(tunnel));
+        answers
+            .find(|(interface, hop, _)| interface == name && hop == next_hop)
+            .map(|(_, _, answer)| answer)
+    }
+
+    pub(super) fn read(config: &Config) -> Self {
+        let mut onward = config
+            .tunnels
+            .iter()
+            .filter(|tunnel| tunnel.enabled && tunnel.deliver != Deliver::Stack)
+            .peekable();
+        if onward.peek().is_none() {
+            return Self {
+                ways: Ok(Vec::new()),
+                next_hops: Vec::new(),
+            };
+        }
+        let ways = ways();
+        let mut next_hops: Vec<(String, Option<NextHop>, _)> = Vec::new();
+        for tunnel in onward {
+            let (Ok(ways), Deliver::Interface { name, next_hop: hop }) = (&ways, &tunnel.deliver) else {
+                continue;
+            };
+            // Many tunnels may share a next hop, and each question takes its time.
+            if !needs_next_hop(tunnel) || next_hops.iter().any(|(known, other, _)| known == name && other == hop) {
+                continue;
+            }
+            if let Some(way) = ways.iter().find(|way| way.interface.name == *name) {
+                next_hops.push((name.clone(), *hop, next_hop(&way.interface, *hop)));
+            }
+        }
+        Self { ways, next_hops }
+    }
+}
+
+/// Inner Ethernet frames say themselves whom they are for.
+fn needs_next_hop(tunnel: &Tunnel) -> bool {
+    tunnel.inner.iter().any(|kind| kind != InnerType::Ethernet)
+}
+
+fn ways() -> Result<Vec<Way>> {
+    let features = features()?;
+    let way = |interface: Interface| {
+        // What a kernel that tells does not list has appeared just now, or announces nothing.
+        let of = |features: &BTreeMap<_, _>| features.get(&interface.index).copied().unwrap_or_default();
+        let transmit = takes_redirects(&interface, features.as_ref().map(of));
+        Way { interface, transmit }
+    };
+    Ok(interfaces()?.into_iter().map(way).collect())
+}
+
+/// What all drivers announce; none if the kernel does not tell.
+fn features() -> io::Result<Option<BTreeMap<u32, XdpFeatures>>> {
+    match xdp_features::all() {
+        Ok(features) => Ok(Some(features)),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,110 @@
+//! Whether the kernel forwards what comes in on an interface, without which `deliver = "route"` leads nowhere.
+
+use crate::config::{Config, Deliver, InnerType};
+
+use super::super::facts::InterfaceFacts;
+use super::super::finding::{Finding, Severity};
+use super::unknown;
+
+pub(super) fn judge(name: &str, found: &InterfaceFacts, config: &Config) -> Vec<Finding> {
+    let routed = |kind| {
+        let mut tunnels = config.tunnels.iter();
+        tunnels.any(|tunnel| tunnel.enabled && tunnel.deliver == Deliver::Route && tunnel.inner.contains(kind))
+    };
+    // sysctl(8) takes a slash for a dot within a name.
+    let device = name.replace('.', "/");
+    let families = [
+        (
+            "IPv4",
+            InnerType::Ipv4,
+            &found.forwarding.ipv4,
+            format!("net.ipv4.conf.{device}.forwarding=1"),
+        ),
+        (
+            "IPv6",
+            InnerType::Ipv6,
+            &found.forwarding.ipv6,
+            format!("net.ipv6.conf.all.forwarding=1 net.ipv6.conf.{device}.forwarding=1"),
+        ),
+    ];
+    let wanted = || families.iter().filter(|(_, kind, ..)| routed(*kind));
+    // A tunnel may carry both by default where only one is used.
+    let severity = if wanted().any(|(_, _, forwards, _)| *forwards.as_ref().unwrap_or(&true)) {
+        Severity::Warning
+    } else {
+        Severity::Error
+    };
+    let finding = |(family, _, forwards, parameters): &(&str, _, &anyhow::Result<bool>, String)| match forwards {
+        Ok(true) => None,
+        Ok(false) => Some(Finding::new(
+            severity,
+            name,
+            format!("{family} forwarding is off: `deliver = \"route\"` leaves all to the kernel, which drops it"),
+            format!("run `sysctl -w {parameters}`"),
+        )),
+        Err(why) => {
+            let question = format!("whether {family} is forwarded");
+            let remedy = format!("run `sysctl {}`", parameters.replace("=1", ""));
+            Some(unknown(name, &question, why, remedy))
+        }
+    };
+    wanted().filter_map(finding).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Case, assert_found, denied};
+    use super::*;
+
+    const OFF4: &str = "eth0: IPv4 forwarding is off: `deliver = \"route\"` leaves all to the kernel, which drops it; run `sysctl \
+                        -w net.ipv4.conf.eth0.forwarding=1`";
+    const OFF6: &str = "eth0: IPv6 forwarding is off: `deliver = \"route\"` leaves all to the kernel, which drops it; run `sysctl \
+                        -w net.ipv6.conf.all.forwarding=1 net.ipv6.conf.eth0.forwarding=1`";
+
+    fn routed(ipv4: bool, ipv6: bool) -> impl Fn(&mut Case) {
+        move |case| {
+            case.config.tunnels[0].deliver = Deliver::Route;
+            case.eth0().forwarding.ipv4 = Ok(ipv4);
+            case.eth0().forwarding.ipv6 = Ok(ipv6);
+        }
+    }
+
+    #[test]
+    fn forwarding_of_the_families_that_are_routed() {
+        assert_found(routed(true, true), &[]);
+        assert_found(routed(true, false), &[&format!("warning: {OFF6}")]);
+        assert_found(routed(false, true), &[&format!("warning: {OFF4}")]);
+        assert_found(
+            routed(false, false),
+            &[&format!("error: {OFF4}"), &format!("error: {OFF6}")],
+        );
+        assert_found(
+            |case| {
+                routed(false, true)(case);
+                case.config.tunnels[0].inner = [InnerType::Ipv4].into_iter().collect();
+            },
+            &[&format!("error: {OFF4}")],
+        );
+        assert_found(
+            |case| {
+                routed(false, false)(case);
+                case.config.tunnels[0].deliver = Deliver::Stack;
+            },
+            &[],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read() {
+        assert_found(
+            |case| {
+                routed(true, true)(case);
+                case.eth0().forwarding.ipv6 = Err(denied());
+            },
+            &[
+                "note: eth0: cannot tell whether IPv6 is forwarded: Operation not permitted (os error 1); run `sysctl \
+                 net.ipv6.conf.all.forwarding net.ipv6.conf.eth0.forwarding`",
+            ],
+        );
+    }
+}
