@@ -41,6 +41,19 @@ pub const FORWARD: &str = "FORWARD";
 /// The cores' queues: CPU map by core number. Written by userspace before loading.
 pub const CPUS: &str = "CPUS";
 
+/// Frames that an interface did not take after the program had sent them there: per-CPU hash of interface index to their
+/// number (`u64`). Written by the programs on tracepoints.
+pub const REDIRECTS: &str = "REDIRECTS";
+/// How many interfaces [`REDIRECTS`] has room for: what more of them do not take is counted, but not by interface.
+pub const MAX_REDIRECTS: u32 = 1024;
+/// The kernel's ids of the maps that frames are redirected by: array, at [`DEVICES_ID`] and [`CPUS_ID`]. Written by userspace
+/// before the programs on tracepoints are attached.
+pub const REDIRECT_MAPS: &str = "REDIRECT_MAPS";
+/// Where [`REDIRECT_MAPS`] has the id of [`DEVICES`].
+pub const DEVICES_ID: u32 = 0;
+/// Where [`REDIRECT_MAPS`] has the id of [`CPUS`].
+pub const CPUS_ID: u32 = 1;
+
 /// Set to 1 before loading: drop what no tunnel matches, instead of passing it.
 pub const UNKNOWN_DROP: &str = "UNKNOWN_DROP";
 /// Set to 1 before loading: some tunnel has a prefix as remote. Without, the look-up is pruned by the verifier.
@@ -53,6 +66,15 @@ pub const HAVE_INTERFACE: &str = "HAVE_INTERFACE";
 pub const HAVE_SPREAD: &str = "HAVE_SPREAD";
 /// Set before loading: the secret [key](crate::siphash::Key) of the flow hash.
 pub const FLOW_KEY: &str = "FLOW_KEY";
+
+/// Set before loading: the offset of the interface's index in the kernel's `struct net_device`.
+pub const NET_DEVICE_IFINDEX: &str = "NET_DEVICE_IFINDEX";
+/// Set before loading: the offset there of the pointer to the network namespace, a `struct net`.
+pub const NET_DEVICE_NET: &str = "NET_DEVICE_NET";
+/// Set before loading: the offset in `struct net` of the namespace's number.
+pub const NET_INUM: &str = "NET_INUM";
+/// Set before loading: the number of the network namespace that the interfaces are in.
+pub const OWN_NETNS: &str = "OWN_NETNS";
 
 /// A tunnel's name, UTF-8, padded with zero bytes.
 pub type TunnelName = [u8; 64];

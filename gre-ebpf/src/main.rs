@@ -22,6 +22,7 @@ mod frame;
 mod hand_over;
 mod onward;
 mod redirect;
+mod redirects;
 mod route;
 mod sequence;
 mod tables;

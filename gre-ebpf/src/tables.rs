@@ -50,7 +50,7 @@ static NEXT_HOPS: HashMap<u32, NextHop> = HashMap::with_max_entries(DEFAULT_ENTR
 #[map]
 pub(crate) static DEVICES: DevMapHash = DevMapHash::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
-static INTERFACES: HashMap<u32, Mac> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+pub(crate) static INTERFACES: HashMap<u32, Mac> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
 pub(crate) static CORES: Array<u32> = Array::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]

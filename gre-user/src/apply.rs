@@ -207,11 +207,13 @@ fn put_in_force(
         [] => None,
         _ => Some(datapath.load_pass()?),
     };
+    let uncounted = datapath.watch(generation);
     let program = datapath
         .program()?
         .fd()
         .context("the loaded program has no descriptor")?;
     let mut applied = plan.apply(root, program.as_fd(), programs, Interface::by_name)?;
+    applied.warnings.extend(uncounted);
     let devices = &survey.surroundings.devices;
     let pass = pass.as_ref().map(AsFd::as_fd);
     match attach_pass(root, pass, &survey.want_program, devices, &mut applied)

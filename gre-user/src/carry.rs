@@ -9,13 +9,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
-use aya::maps::{Array, MapData, MapInfo, MapType, PerCpuArray};
+use aya::maps::{Array, MapData, MapInfo, MapType, PerCpuArray, PerCpuHashMap};
 use gre_common::counters::Counters;
-use gre_common::maps::{COUNTERS, SEQUENCES};
+use gre_common::maps::{COUNTERS, MAX_REDIRECTS, REDIRECTS, SEQUENCES};
 use gre_common::sequence::SequenceState;
 
 use crate::about;
 use crate::counters::{NO_TUNNEL, on_one_cpu, read_sum};
+use crate::redirects;
 use crate::running::Running;
 use crate::state::Generation;
 use crate::tables::{Ids, Tables, map, open};
@@ -42,8 +43,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn of<V>(kind: MapType, max_tunnels: u32) -> Self {
-        let entries = max_tunnels.saturating_add(1);
+    fn of<V>(kind: MapType, entries: u32) -> Self {
         Self {
             kind,
             key_size: size_of::<u32>() as u32,
@@ -82,11 +82,15 @@ impl Carry {
     pub(crate) fn choose(running: &Generation, ids: &Ids, max_tunnels: u32) -> Result<Self> {
         let counters = Layout::of_pin(&running.map(COUNTERS))?;
         let sequences = Layout::of_pin(&running.map(SEQUENCES))?;
-        let wanted_counters = Layout::of::<Counters>(MapType::PerCpuArray, max_tunnels);
-        let wanted_sequences = Layout::of::<SequenceState>(MapType::Array, max_tunnels);
+        let by_tunnel = max_tunnels.saturating_add(1);
+        let wanted_counters = Layout::of::<Counters>(MapType::PerCpuArray, by_tunnel);
+        let wanted_sequences = Layout::of::<SequenceState>(MapType::Array, by_tunnel);
+        let wanted_redirects = Layout::of::<u64>(MapType::PerCpuHash, MAX_REDIRECTS);
+        // In this order: a version that counts other things may not have all maps.
         let readable = counters.differs_in_entries_only(wanted_counters)
             && sequences.differs_in_entries_only(wanted_sequences)
-            && about::counts_alike(running)?;
+            && about::counts_alike(running)?
+            && Layout::of_pin(&running.map(REDIRECTS))? == wanted_redirects;
         Ok(if !readable {
             Self::Fresh
         } else if counters == wanted_counters && sequences == wanted_sequences && !ids.takes_over() {
@@ -115,7 +119,7 @@ fn clear(ebpf: &mut Ebpf, ids: &[u32]) -> Result<()> {
     let mut counters: PerCpuArray<_, Counters> = PerCpuArray::try_from(map(ebpf, COUNTERS)?)?;
     for &id in ids {
         counters
-            .set(id, on_one_cpu(Counters::ZERO)?, 0)
+            .set(id, on_one_cpu(Counters::ZERO, Counters::ZERO)?, 0)
             .with_context(|| cannot_write(COUNTERS))?;
     }
     let mut sequences: Array<_, SequenceState> = Array::try_from(map(ebpf, SEQUENCES)?)?;
@@ -141,7 +145,7 @@ fn copy(ebpf: &mut Ebpf, tables: &Tables, running: &Running) -> Result<()> {
     let mut new: PerCpuArray<_, Counters> = PerCpuArray::try_from(map(ebpf, COUNTERS)?)?;
     for &(from, to) in tunnels.iter().chain(&[(NO_TUNNEL, NO_TUNNEL)]) {
         let sum = read_sum(&old, from).with_context(|| format!("{}: cannot be read", path.display()))?;
-        new.set(to, on_one_cpu(sum)?, 0)
+        new.set(to, on_one_cpu(sum, Counters::ZERO)?, 0)
             .with_context(|| cannot_write(COUNTERS))?;
     }
 
@@ -153,6 +157,12 @@ fn copy(ebpf: &mut Ebpf, tables: &Tables, running: &Running) -> Result<()> {
             .get(&from, 0)
             .with_context(|| format!("{}: cannot be read", path.display()))?;
         new.set(to, state, 0).with_context(|| cannot_write(SEQUENCES))?;
+    }
+
+    let mut new: PerCpuHashMap<_, u32, u64> = PerCpuHashMap::try_from(map(ebpf, REDIRECTS)?)?;
+    for (interface, failed) in redirects::read(&running.generation)? {
+        new.insert(interface, on_one_cpu(failed, 0)?, 0)
+            .with_context(|| cannot_write(REDIRECTS))?;
     }
     Ok(())
 }

@@ -4,11 +4,13 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use aya::Pod;
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use gre_common::counters::Counters;
 use gre_common::maps::COUNTERS;
 
+use crate::redirects;
 use crate::state::Generation;
 use crate::tables::open;
 
@@ -22,6 +24,8 @@ pub struct Reading {
     pub no_tunnel: Counters,
     /// Each tunnel's, by its id.
     pub tunnels: BTreeMap<u32, Counters>,
+    /// Frames that interfaces did not take, by the interface's index.
+    pub redirects: BTreeMap<u32, u64>,
 }
 
 impl Reading {
@@ -39,7 +43,11 @@ impl Reading {
             .map(|id| Ok((id, read_sum(&counters, id)?)))
             .collect::<Result<_, MapError>>()
             .with_context(context)?;
-        Ok(Self { no_tunnel, tunnels })
+        Ok(Self {
+            no_tunnel,
+            tunnels,
+            redirects: redirects::read(generation)?,
+        })
     }
 }
 
@@ -56,16 +64,16 @@ pub(crate) fn read_sum(counters: &PerCpuArray<impl Borrow<MapData>, Counters>, i
     Ok(sum)
 }
 
-/// Values for all CPUs whose sum is `counters`.
+/// Values for all CPUs whose sum is `sum`: all but one are `zero`.
 ///
 /// # Errors
 ///
 /// If the number of CPUs is not known.
-pub(crate) fn on_one_cpu(counters: Counters) -> Result<PerCpuValues<Counters>> {
+pub(crate) fn on_one_cpu<T: Pod>(sum: T, zero: T) -> Result<PerCpuValues<T>> {
     let cpus = nr_cpus().map_err(|(path, error)| anyhow::Error::new(error).context(path))?;
-    let mut values = vec![Counters::ZERO; cpus];
+    let mut values = vec![zero; cpus];
     if let Some(first) = values.first_mut() {
-        *first = counters;
+        *first = sum;
     }
     PerCpuValues::try_from(values).context("one value for each CPU")
 }

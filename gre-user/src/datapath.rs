@@ -9,12 +9,13 @@ use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
     CORES, COUNTERS, CPUS, DEVICES, FLOW_KEY, FORWARD, HAVE_INTERFACE, HAVE_PREFIXES, HAVE_ROUTE, HAVE_SPREAD,
-    INTERFACES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, SEQUENCES, TARGETS, TUNNELS4, TUNNELS6,
-    UNKNOWN_DROP,
+    INTERFACES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, REDIRECTS, SEQUENCES, TARGETS, TUNNELS4,
+    TUNNELS6, UNKNOWN_DROP,
 };
 use log::Log;
 
 use crate::host::cpus::possible_cpus;
+use crate::redirects::Watch;
 use crate::settings::Settings;
 use crate::state::Generation;
 use crate::surroundings::Surroundings;
@@ -37,14 +38,16 @@ const BY_REMOTE: [&str; 7] = [TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4,
 /// Maps that hold an entry for each tunnel that delivers to an interface.
 const BY_TARGET: [&str; 2] = [TARGETS, NEXT_HOPS];
 /// Maps that userspace needs, and so are pinned.
-const PINNED: [&str; 15] = [
+const PINNED: [&str; 16] = [
     TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4, LOCALS6, NAMES, COUNTERS, SEQUENCES, TARGETS, NEXT_HOPS,
-    DEVICES, INTERFACES, CORES, FORWARD,
+    DEVICES, INTERFACES, CORES, FORWARD, REDIRECTS,
 ];
 
 /// The program in the kernel, attached to nothing yet. What is not pinned goes when this is dropped.
 pub struct Datapath {
     ebpf: Ebpf,
+    /// What is to be watched once it runs.
+    watch: Option<Watch>,
 }
 
 /// Checks that this binary has the eBPF program inside.
@@ -79,7 +82,9 @@ impl Datapath {
         ];
         let log_level = settings.log_level as u8;
         let by_tunnel = settings.max_tunnels.saturating_add(1);
+        let watch = Watch::of(features);
         let mut loader = EbpfLoader::new();
+        watch.prepare(&mut loader);
         for (name, value) in &flags {
             loader.override_global(name, value, true);
         }
@@ -97,6 +102,8 @@ impl Datapath {
         loader.map_max_entries(CPUS, if features.spread { possible_cpus()? } else { 1 });
         for name in [COUNTERS, SEQUENCES] {
             loader.map_max_entries(name, by_tunnel);
+        }
+        for name in [COUNTERS, SEQUENCES, REDIRECTS] {
             if let Some(generation) = shared {
                 loader.map_pin_path(name, generation.map(name));
             }
@@ -105,7 +112,10 @@ impl Datapath {
             .load(OBJECT)
             .map_err(|error| refusal::of_object(error, settings))?;
         program(&mut ebpf, PROGRAM)?.load().map_err(refusal::of_program)?;
-        let mut datapath = Self { ebpf };
+        let mut datapath = Self {
+            ebpf,
+            watch: Some(watch),
+        };
         if features.route || features.interface {
             datapath.open_forwarding()?;
         }
@@ -203,6 +213,13 @@ impl Datapath {
         self.program()?
             .pin(&path)
             .with_context(|| format!("{}: cannot be pinned", path.display()))
+    }
+
+    /// Has what becomes of packets that are sent on counted from now on, for as long as the generation's pins are there.
+    /// Returns what an operator must know, a line each.
+    pub fn watch(&mut self, generation: &Generation) -> Vec<String> {
+        let watch = self.watch.take();
+        watch.map_or_else(Vec::new, |watch| watch.start(&mut self.ebpf, generation))
     }
 
     /// What takes the program's log records to this process's logger.

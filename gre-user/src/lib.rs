@@ -20,6 +20,7 @@ pub mod error;
 pub mod host;
 pub mod interfaces;
 mod output;
+mod redirects;
 pub mod running;
 pub mod settings;
 pub mod state;

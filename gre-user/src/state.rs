@@ -5,6 +5,7 @@
 //! ROOT/pass/INTERFACE         the same of an interface that frames are redirected to, with a program that passes everything
 //! ROOT/generation-N/program   a loaded program
 //! ROOT/generation-N/MAP       its maps, named as in `gre_common::maps`, and those of `about`
+//! ROOT/generation-N/xdp_…     links of the programs that count on tracepoints
 //! ROOT/current                symbolic link to the generation that is in force
 //! ```
 //!

@@ -12,6 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::counters::Reading;
+use crate::host::{self, Interface};
 use crate::interfaces::{InterfaceView, attached};
 use crate::running::read_current;
 use crate::state::Root;
@@ -28,6 +29,10 @@ pub struct Stats {
     pub tunnels: Vec<TunnelStats>,
     /// Packets by reason, of all tunnels and of what no tunnel matched.
     pub reasons: Reasons,
+    /// Interfaces that did not take all frames that were redirected to them, in the order of their indices; left out in JSON
+    /// if there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redirects: Vec<RedirectStats>,
 }
 
 /// An interface in the statistics.
@@ -57,6 +62,15 @@ pub struct TunnelStats {
     pub reasons: Reasons,
 }
 
+/// What became of the frames that were redirected to an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RedirectStats {
+    /// The interface's name; of one that is not here any more, its index: "#7".
+    pub interface: String,
+    /// How many frames it did not take.
+    pub failed: u64,
+}
+
 /// Packets by the name of their reason; zero counts are left out.
 pub type Reasons = BTreeMap<&'static str, u64>;
 
@@ -72,9 +86,14 @@ impl Stats {
             let reading = Reading::take(generation, names.keys().copied())?;
             Ok((names, reading))
         })?;
-        Ok(Self::of(&attached(root)?, &names, &reading, now()?))
+        let stats = Self::of(&attached(root)?, &names, &reading, now()?);
+        Ok(Self {
+            redirects: redirects(&reading.redirects, &host::interfaces()?),
+            ..stats
+        })
     }
 
+    /// All but the interfaces that frames were redirected to.
     fn of(interfaces: &[InterfaceView], names: &BTreeMap<u32, String>, reading: &Reading, now: Duration) -> Self {
         let interfaces = interfaces
             .iter()
@@ -98,8 +117,21 @@ impl Stats {
             interfaces,
             tunnels,
             reasons: total,
+            redirects: Vec::new(),
         }
     }
+}
+
+fn redirects(failed: &BTreeMap<u32, u64>, here: &[Interface]) -> Vec<RedirectStats> {
+    let name = |index| {
+        let interface = here.iter().find(|interface| interface.index == index);
+        interface.map_or_else(|| format!("#{index}"), |interface| interface.name.clone())
+    };
+    let stats = |(&index, &failed)| RedirectStats {
+        interface: name(index),
+        failed,
+    };
+    failed.iter().map(stats).collect()
 }
 
 fn tunnel(name: &str, counters: &Counters, now: Duration) -> TunnelStats {
@@ -169,7 +201,12 @@ mod tests {
             link_id: 1,
             here: None,
         };
-        Stats::of(&[interface], &names, &Reading { no_tunnel, tunnels }, now)
+        let reading = Reading {
+            no_tunnel,
+            tunnels,
+            redirects: BTreeMap::new(),
+        };
+        Stats::of(&[interface], &names, &reading, now)
     }
 
     #[test]

@@ -85,6 +85,14 @@ fn totals(stats: &Stats) -> String {
             .map(move |(reason, packets)| vec![tunnel.to_owned(), (*reason).to_owned(), count(*packets)])
     });
     push_reasons(&mut text, "packets", rows);
+    if !stats.redirects.is_empty() {
+        let rows = stats
+            .redirects
+            .iter()
+            .map(|redirects| vec![redirects.interface.clone(), count(redirects.failed)]);
+        text.push('\n');
+        text.push_str(&render(&["sent to", "not taken"], 1, rows));
+    }
     text
 }
 

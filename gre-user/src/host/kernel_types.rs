@@ -18,7 +18,7 @@ const OWN_NETNS: &str = "/proc/thread-self/ns/net";
 pub struct KernelTypes(TypeInformation);
 
 /// What it takes to tell which interface a `struct net_device *` is: offsets in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RedirectOffsets {
     /// In `struct net_device`: its index (u32).
     pub net_device_ifindex: u32,

@@ -56,6 +56,11 @@ impl Generation {
         self.path.join(name)
     }
 
+    /// Where the link to a tracepoint of this name is pinned. Maps' names are in capitals.
+    pub fn link(&self, tracepoint: &str) -> PathBuf {
+        self.path.join(tracepoint)
+    }
+
     /// Removes its pins. What is attached stays so.
     ///
     /// # Errors
