@@ -21,6 +21,7 @@ use crate::carry::Carry;
 use crate::config::Config;
 use crate::datapath::{self, Datapath};
 use crate::host::cpus::online_cpus;
+use crate::host::egress::ways;
 use crate::host::{self, Capability, Interface, missing_capabilities};
 use crate::running::Running;
 use crate::settings::{LogLevel, Settings};
@@ -97,7 +98,7 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
     let wanted = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
     let ids = Ids::assign(wanted, names, config.max_tunnels)?;
     let tables = Tables::of(config, &ids, &online_cpus()?)?;
-    let survey = survey(config, &tables, &here, &mut warnings)?;
+    let survey = survey(config, &tables, &mut warnings)?;
     let flow_key = match &running {
         Some(running) => running.settings.flow_key,
         None => new_flow_key()?,
@@ -225,13 +226,13 @@ fn put_in_force(
 }
 
 /// Finds out what the tables need to know of this host. What cannot be found is a warning, or makes the load fail.
-fn survey(config: &Config, tables: &Tables, here: &[Interface], warnings: &mut Vec<String>) -> Result<Survey> {
+fn survey(config: &Config, tables: &Tables, warnings: &mut Vec<String>) -> Result<Survey> {
     let on: Vec<_> = config
         .interfaces
         .iter()
         .filter_map(|interface| Interface::by_name(&interface.name).transpose())
         .collect::<Result<_>>()?;
-    let mut survey = Survey::take(tables, on.iter(), here)?;
+    let mut survey = Survey::take(tables, on.iter(), &ways()?)?;
     if !survey.errors.is_empty() {
         return Err(survey.errors.swap_remove(0));
     }

@@ -3,7 +3,8 @@
 //! Its way: [`config`] (text → checked types) → [`tables`], [`settings`] and [`surroundings`] (what the maps and the program must
 //! hold) →
 //! [`datapath`] (loaded into the kernel) → [`attach`] (on the interfaces) → [`state`] (pinned, so that it outlives the
-//! process) → [`running`], [`interfaces`] and [`stats`] (read back). [`apply`] is where the steps follow each other.
+//! process) → [`running`], [`interfaces`] and [`stats`] (read back);
+//! [`follow`] keeps up with the host. [`apply`] is where the steps follow each other.
 //! The kernel is the only store of what runs: every command works on that.
 
 mod about;
@@ -17,6 +18,7 @@ pub mod config;
 pub mod counters;
 pub mod datapath;
 pub mod error;
+pub mod follow;
 pub mod host;
 pub mod interfaces;
 mod output;

@@ -5,8 +5,8 @@
 
 mod kernel;
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
 use anyhow::{Error, Result, anyhow};
 use gre_common::target::{Macs, Target};
@@ -14,8 +14,8 @@ use gre_common::tunnel::{Deliver, InnerTypes};
 
 use crate::config::NextHop;
 use crate::host::Interface;
-use crate::host::egress::{Resolved, Transmit, next_hop, takes_redirects};
-use crate::host::xdp_features::{self, XdpFeatures};
+use crate::host::egress::{PATIENCE, Resolved, Transmit, Way, next_hop};
+use crate::host::neighbours::prompt;
 use crate::tables::{Onward, Tables};
 
 /// The content of the maps. Equal values are equal behaviour.
@@ -43,12 +43,12 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Finds out what these tables need, with the program on the interfaces `on`. `here` are all interfaces.
+    /// Finds out what these tables need, with the program on the interfaces `on`. `ways` are all interfaces.
     ///
     /// # Errors
     ///
     /// If the kernel cannot be asked. What it answers is no error of this call.
-    pub fn take<'a>(tables: &Tables, on: impl Iterator<Item = &'a Interface>, here: &[Interface]) -> Result<Self> {
+    pub fn take<'a>(tables: &Tables, on: impl Iterator<Item = &'a Interface>, ways: &[Way]) -> Result<Self> {
         let mut survey = Self::default();
         let (route, interface) = (tables.have(Deliver::Route), tables.have(Deliver::Interface));
         if !route && !interface {
@@ -56,24 +56,17 @@ impl Survey {
         }
         let macs = on.filter_map(|interface| Some((interface.index, interface.mac?)));
         survey.surroundings.macs = macs.collect();
-        let features = features()?;
-        let can = |interface: &Interface| {
-            let known = features
-                .as_ref()
-                .map(|all| all.get(&interface.index).copied().unwrap_or_default());
-            takes_redirects(interface, known)
-        };
         if route {
-            for interface in here {
-                survey.add_device(interface, &can(interface));
+            for way in ways {
+                survey.add_device(way);
             }
         }
-        survey.find_targets(tables, here, can)?;
+        survey.find_targets(tables, ways)?;
         Ok(survey)
     }
 
     /// Whether frames can be redirected to this interface, at least with a program on it.
-    fn add_device(&mut self, interface: &Interface, transmit: &Transmit) -> bool {
+    fn add_device(&mut self, Way { interface, transmit }: &Way) -> bool {
         match transmit {
             Transmit::Yes | Transmit::Unknown => {}
             Transmit::AfterProgram => {
@@ -87,38 +80,43 @@ impl Survey {
         true
     }
 
-    fn find_targets(
-        &mut self,
-        tables: &Tables,
-        here: &[Interface],
-        can: impl Fn(&Interface) -> Transmit,
-    ) -> Result<()> {
+    fn find_targets(&mut self, tables: &Tables, ways: &[Way]) -> Result<()> {
+        let find = |name: &str| ways.iter().find(|way| way.interface.name == name);
+        // All are asked for before the first is waited for.
+        for Onward { interface, next_hop } in tables.onward.values() {
+            if let (Some(way), Some(NextHop::Address(address))) = (find(interface), next_hop) {
+                prompt(way.interface.index, *address)?;
+            }
+        }
+        let deadline = Instant::now() + PATIENCE;
         // Many tunnels may share a next hop, which is to be asked for once.
         let mut resolved: HashMap<(u32, Option<NextHop>), Option<[u8; 6]>> = HashMap::new();
-        let mut judged = BTreeMap::new();
-        for (id, onward) in &tables.onward {
-            let Onward {
+        let mut judged = BTreeSet::new();
+        for (
+            id,
+            Onward {
                 interface: name,
                 next_hop,
-            } = onward;
+            },
+        ) in &tables.onward
+        {
             let tunnel = tables.names.get(id).map_or("?", String::as_str);
-            let Some(interface) = here.iter().find(|interface| interface.name == *name) else {
-                let names: Vec<_> = here.iter().map(|interface| interface.name.as_str()).collect();
+            let Some(way) = find(name) else {
+                let names: Vec<_> = ways.iter().map(|way| way.interface.name.as_str()).collect();
                 self.errors.push(anyhow!(
                     "tunnel {tunnel}: delivers to {name}, which is not on this host (in this network namespace); it has: {}",
                     names.join(", ")
                 ));
                 continue;
             };
-            if let Entry::Vacant(entry) = judged.entry(interface.index) {
-                let transmit = entry.insert(can(interface));
-                if !self.add_device(interface, transmit)
-                    && let Transmit::No { why, remedy } = transmit
-                {
-                    self.warnings.push(format!(
-                        "{name}: {why}, so the kernel forwards what tunnels deliver there; {remedy}"
-                    ));
-                }
+            let interface = &way.interface;
+            if judged.insert(interface.index)
+                && !self.add_device(way)
+                && let Transmit::No { why, remedy } = &way.transmit
+            {
+                self.warnings.push(format!(
+                    "{name}: {why}, so the kernel forwards what tunnels deliver there; {remedy}"
+                ));
             }
             let destination = if tables.inner(*id) == Some(InnerTypes::ETHERNET) {
                 // Such a frame has its own.
@@ -126,7 +124,7 @@ impl Survey {
             } else if let Some(known) = resolved.get(&(interface.index, *next_hop)) {
                 *known
             } else {
-                let found = self.resolve(tunnel, interface, *next_hop);
+                let found = self.resolve(tunnel, interface, *next_hop, deadline);
                 resolved.insert((interface.index, *next_hop), found);
                 found
             };
@@ -140,8 +138,14 @@ impl Survey {
         Ok(())
     }
 
-    fn resolve(&mut self, tunnel: &str, interface: &Interface, hop: Option<NextHop>) -> Option<[u8; 6]> {
-        match next_hop(interface, hop) {
+    fn resolve(
+        &mut self,
+        tunnel: &str,
+        interface: &Interface,
+        hop: Option<NextHop>,
+        deadline: Instant,
+    ) -> Option<[u8; 6]> {
+        match next_hop(interface, hop, deadline) {
             Ok(Resolved::Mac(mac)) => Some(mac),
             Ok(Resolved::Unresolved { awaited }) => {
                 self.warnings.push(format!(
@@ -155,14 +159,5 @@ impl Survey {
                 None
             }
         }
-    }
-}
-
-/// What the drivers announce, by interface; none if the kernel does not tell.
-fn features() -> Result<Option<BTreeMap<u32, XdpFeatures>>> {
-    match xdp_features::all() {
-        Ok(features) => Ok(Some(features)),
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(Error::new(error).context("XDP features: cannot be listed over generic netlink")),
     }
 }

@@ -1,7 +1,7 @@
 //! What is read of a host to deliver by an interface: whom its frames go to, and whether it takes them at all.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use gre_tests::lab::{Namespace, PATIENCE};
@@ -28,7 +28,7 @@ fn a_neighbour_is_looked_up_and_resolved() -> Result<()> {
     };
     let resolve = |address: &str, patience| {
         let address = address.parse()?;
-        router.run(|| neighbours::resolve(near.index, address, patience))
+        router.run(|| neighbours::resolve(near.index, address, Instant::now() + patience))
     };
     for address in ["10.0.0.2", "2001:db8::2"] {
         assert_eq!(mac_of(address)?, None, "{address}");
@@ -118,7 +118,7 @@ fn whom_frames_are_for() -> Result<()> {
     let next_hop = |name: &str, address: Option<&str>| {
         let address = address.map(str::parse).transpose()?;
         let interface = interface(&router, name)?;
-        router.run(|| egress::next_hop(&interface, address.map(NextHop::Address)))
+        router.run(|| egress::next_hop(&interface, address.map(NextHop::Address), Instant::now() + PATIENCE))
     };
     let mac = Resolved::Mac(far.mac);
     assert_eq!(next_hop("lan", None)?, mac);

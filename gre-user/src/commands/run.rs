@@ -8,18 +8,25 @@ use aya_log::EbpfLogger;
 use log::Log;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::load::{load, tell};
 use super::unload;
 use crate::apply::Outcome;
 use crate::error::Error;
+use crate::follow::Follower;
+use crate::host::monitor::Monitor;
 use crate::output::report;
 use crate::settings::LogLevel;
 use crate::state::Root;
 
 /// How often the program's log records are fetched.
 const FLUSH: Duration = Duration::from_millis(100);
+
+/// How often this host is looked at even if it tells of no change: about as often as the kernel confirms a neighbour that it sends
+/// to (`base_reachable_time`).
+const LOOK: Duration = Duration::from_secs(30);
 
 /// What `run` was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +52,13 @@ pub fn execute(file: &Path, root: &Root, options: Options) -> Result<(), Error> 
     let guard = runtime.enter();
     // Before anything is loaded, so that no signal finds it loaded and nobody in charge.
     let mut signals = Signals::new().context("signals cannot be received")?;
+    // Likewise, so that nothing changes unnoticed between the load and the first look.
+    let mut host = Host::open(root)?;
     drop(guard);
 
     let outcome = load(file, root, options.log_level)?;
     // From here on all ways out go by the end, unless the operator keeps the program.
-    let result = runtime.block_on(stay(file, root, options.log_level, &mut signals, outcome));
+    let result = runtime.block_on(stay(file, root, options.log_level, &mut signals, &mut host, outcome));
     if options.keep {
         return result;
     }
@@ -61,6 +70,7 @@ async fn stay(
     root: &Root,
     log_level: LogLevel,
     signals: &mut Signals,
+    host: &mut Host,
     first: Outcome,
 ) -> Result<(), Error> {
     let mut records = Records::of(first, log_level)?;
@@ -76,8 +86,59 @@ async fn stay(
                 },
                 Err(error) => report("error", error),
             },
+            result = host.changed() => {
+                result.context("changes of this host cannot be followed any more")?;
+                host.follow().await?;
+            }
             () = records.flush() => {}
         }
+    }
+}
+
+/// This host, as far as delivery depends on it.
+struct Host {
+    monitor: Monitor,
+    /// When to look even if nothing seems to have changed: neighbours must be confirmed.
+    ticks: Interval,
+    /// Not here while it works in a thread of its own.
+    follower: Option<Follower>,
+}
+
+impl Host {
+    fn open(root: &Root) -> Result<Self> {
+        Ok(Self {
+            monitor: Monitor::open().context("changes of this host cannot be followed")?,
+            ticks: ticks(LOOK),
+            follower: Some(Follower::new(root.clone())),
+        })
+    }
+
+    /// Waits until something has changed, or it is time to look all the same.
+    async fn changed(&mut self) -> std::io::Result<()> {
+        tokio::select! {
+            result = self.monitor.changed() => result,
+            _ = self.ticks.tick() => Ok(()),
+        }
+    }
+
+    /// Brings the datapath up to date, in a thread of its own: a next hop may take its time to answer.
+    async fn follow(&mut self) -> Result<()> {
+        let Some(mut follower) = self.follower.take() else {
+            return Ok(());
+        };
+        let (follower, result) = spawn_blocking(move || {
+            let result = follower.update();
+            (follower, result)
+        })
+        .await
+        .context("the thread that follows this host's changes has died")?;
+        self.follower = Some(follower);
+        match result {
+            Ok(lines) => lines.iter().for_each(|line| report("warning", line)),
+            // What cannot be brought up to date now may be with the next change; packets flow as before.
+            Err(error) => report("warning", format!("{error:#}")),
+        }
+        Ok(())
     }
 }
 
@@ -116,8 +177,7 @@ impl Records {
             Some(datapath) if log_level != LogLevel::Off => Some(datapath.logger()?),
             _ => None,
         };
-        let mut ticks = interval(FLUSH);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ticks = ticks(FLUSH);
         Ok(Self { logger, ticks })
     }
 
@@ -129,6 +189,13 @@ impl Records {
         self.ticks.tick().await;
         logger.flush();
     }
+}
+
+/// Ticks that are not caught up with when they were missed.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// This crate's and the program's log records go to standard error.

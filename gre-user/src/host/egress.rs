@@ -1,27 +1,38 @@
 //! Whether an interface takes what XDP redirects to it, and whom its frames are for.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::config::NextHop;
 
-use super::interface::{Interface, XdpMode};
+use super::interface::{Interface, XdpMode, interfaces};
 use super::neighbours;
 use super::routes::gateway_via;
 use super::veth::{VETH, peer_mac};
-use super::xdp_features::XdpFeatures;
-
-/// How long a next hop may take to answer for its MAC address.
-const PATIENCE: Duration = Duration::from_secs(1);
+use super::xdp_features::{self, XdpFeatures};
 
 /// The kind of TUN and TAP devices, the only virtual ones besides veth that have ever taken redirected frames.
 const TUN: &str = "tun";
 /// The kind of a bond, which announces what its members can do but sends no redirected frame (no `ndo_xdp_xmit`).
 const BOND: &str = "bond";
+
+/// How long next hops may take to answer for their MAC addresses, all together.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// An interface, and whether it takes redirected frames.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The interface.
+    pub interface: Interface,
+    /// Whether it takes them.
+    pub transmit: Transmit,
+}
 
 /// Whether an interface sends frames that XDP redirects to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +84,31 @@ impl fmt::Display for NoNextHop {
 }
 
 impl Error for NoNextHop {}
+
+/// All interfaces.
+///
+/// # Errors
+///
+/// If the kernel cannot be asked.
+pub fn ways() -> Result<Vec<Way>> {
+    let features = features().context("XDP features: cannot be listed over generic netlink")?;
+    let way = |interface: Interface| {
+        // What a kernel that tells does not list has appeared just now, or announces nothing.
+        let of = |features: &BTreeMap<_, _>| features.get(&interface.index).copied().unwrap_or_default();
+        let transmit = takes_redirects(&interface, features.as_ref().map(of));
+        Way { interface, transmit }
+    };
+    Ok(interfaces()?.into_iter().map(way).collect())
+}
+
+/// What all drivers announce; none if the kernel does not tell.
+fn features() -> io::Result<Option<BTreeMap<u32, XdpFeatures>>> {
+    match xdp_features::all() {
+        Ok(features) => Ok(Some(features)),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(error),
+    }
+}
 
 /// Whether an interface sends frames that XDP redirects to it; `features` are its driver's, none if the kernel does not
 /// tell.
@@ -141,29 +177,29 @@ fn after_program(interface: &Interface) -> Transmit {
 
 /// Whom frames that leave by an interface are for: `next_hop` if given, else a veth's other end, else the gateway.
 ///
-/// A next hop that the kernel does not know yet is asked for, which takes a second at most.
+/// A next hop that the kernel does not know yet is asked for, and waited for until the deadline.
 ///
 /// # Errors
 ///
 /// [`NoNextHop`], which names the key to set, if there is nobody to ask for. And if the kernel cannot be asked.
-pub fn next_hop(interface: &Interface, next_hop: Option<NextHop>) -> Result<Resolved> {
+pub fn next_hop(interface: &Interface, next_hop: Option<NextHop>, deadline: Instant) -> Result<Resolved> {
     match next_hop {
         Some(NextHop::Mac(mac)) => return Ok(Resolved::Mac(mac.octets())),
-        Some(NextHop::Address(address)) => return neighbour(interface, "next hop", address),
+        Some(NextHop::Address(address)) => return neighbour(interface, "next hop", address, deadline),
         None => {}
     }
     if let Some(mac) = peer_mac(interface)? {
         return Ok(Resolved::Mac(mac));
     }
     if let Some(gateway) = gateway_via(interface.index)? {
-        return neighbour(interface, "gateway", gateway);
+        return neighbour(interface, "gateway", gateway, deadline);
     }
     let interface = interface.name.clone();
     Err(NoNextHop { interface }.into())
 }
 
-fn neighbour(interface: &Interface, role: &str, address: IpAddr) -> Result<Resolved> {
-    Ok(match neighbours::resolve(interface.index, address, PATIENCE)? {
+fn neighbour(interface: &Interface, role: &str, address: IpAddr, deadline: Instant) -> Result<Resolved> {
+    Ok(match neighbours::resolve(interface.index, address, deadline)? {
         Some(mac) => Resolved::Mac(mac),
         None => Resolved::Unresolved {
             awaited: format!(

@@ -25,7 +25,7 @@ use super::kernel_types::{KernelTypes, VMLINUX_BTF};
 use super::sysctl;
 use super::xdp_features::{self, XdpFeatures};
 
-pub(super) use self::egress::{EgressFacts, Way};
+pub(super) use self::egress::EgressFacts;
 
 #[derive(Debug)]
 pub(super) struct Facts {

@@ -1,8 +1,9 @@
 //! The kernel's neighbour table: which link-layer addresses the hosts on a link have (`RTM_GETNEIGH`).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use libc::{
@@ -40,17 +41,79 @@ pub fn mac_of(interface_index: u32, address: IpAddr) -> Result<Option<[u8; 6]>> 
     Ok(neighbour.and_then(Neighbour::usable))
 }
 
+/// Makes the kernel ask the link for an IP address that it does not know, and does not wait for the answer: so that many can be
+/// waited for at once.
+///
+/// # Errors
+///
+/// If the kernel cannot be asked, or there is no such interface.
+pub fn prompt(interface_index: u32, address: IpAddr) -> Result<()> {
+    Netlink::open(NETLINK_ROUTE)
+        .and_then(|mut netlink| {
+            let known = look(&mut netlink, interface_index, address)?.and_then(Neighbour::usable);
+            match known {
+                Some(_) => Ok(()),
+                None => netlink.set(&request(RTM_NEWNEIGH, interface_index, address, NTF_USE)),
+            }
+        })
+        .with_context(|| format!("neighbour {address}: cannot be resolved over rtnetlink"))
+}
+
 /// The MAC address of an IP address on a link, for which the kernel asks the link if it must; none if nobody has answered
-/// when the patience ends or the kernel gives up.
+/// by the deadline or the kernel gives up.
 ///
 /// An address that was not confirmed for long is returned at once, and the kernel made to confirm it.
 ///
 /// # Errors
 ///
 /// If the kernel cannot be asked, or there is no such interface.
-pub fn resolve(interface_index: u32, address: IpAddr, patience: Duration) -> Result<Option<[u8; 6]>> {
-    resolve_by(interface_index, address, Instant::now() + patience)
+pub fn resolve(interface_index: u32, address: IpAddr, deadline: Instant) -> Result<Option<[u8; 6]>> {
+    resolve_by(interface_index, address, deadline)
         .with_context(|| format!("neighbour {address}: cannot be resolved over rtnetlink"))
+}
+
+/// Makes the kernel confirm the neighbours on these interfaces that were not confirmed for long.
+///
+/// The kernel does so by itself when it sends to one, but not when XDP does: without, a next hop that has another address now
+/// would keep the old one for as long as the table has room.
+///
+/// # Errors
+///
+/// If the kernel cannot be asked.
+pub fn confirm_stale(interfaces: &BTreeSet<u32>) -> Result<()> {
+    let confirm = || {
+        let mut netlink = Netlink::open(NETLINK_ROUTE)?;
+        for answer in netlink.dump(&Message::new(RTM_GETNEIGH, &[0; NDMSG], &[]))? {
+            let Some((interface, address)) = stale(&answer).map_err(io::Error::other)? else {
+                continue;
+            };
+            if interfaces.contains(&interface) {
+                match netlink.set(&request(RTM_NEWNEIGH, interface, address, NTF_USE)) {
+                    // The interface has gone since.
+                    Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+                    result => result?,
+                }
+            }
+        }
+        io::Result::Ok(())
+    };
+    confirm().context("neighbours: cannot be confirmed over rtnetlink")
+}
+
+/// The interface and address of a neighbour that was not confirmed for long.
+fn stale(answer: &Message) -> Result<Option<(u32, IpAddr)>, DecodeError> {
+    let (header, attributes) = answer.split::<NDMSG>()?;
+    let [_, _, _, _, i0, i1, i2, i3, s0, s1, ..] = *header;
+    if u16::from_ne_bytes([s0, s1]) != NUD_STALE {
+        return Ok(None);
+    }
+    let address = attributes.get(NDA_DST, |address| Ok(ip(address)))?.flatten();
+    Ok(address.map(|address| (u32::from_ne_bytes([i0, i1, i2, i3]), address)))
+}
+
+fn ip(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
 fn resolve_by(interface_index: u32, address: IpAddr, deadline: Instant) -> io::Result<Option<[u8; 6]>> {

@@ -1,15 +1,12 @@
 //! What is read of the interfaces that tunnels deliver to.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::config::{Config, Deliver, InnerType, NextHop, Tunnel};
 
-use super::super::egress::{Resolved, Transmit, next_hop, takes_redirects};
-use super::super::interface::{Interface, interfaces};
-use super::super::xdp_features::{self, XdpFeatures};
+use super::super::egress::{PATIENCE, Resolved, Way, next_hop, ways};
 
 /// Empty if no tunnel delivers elsewhere than to the stack.
 #[derive(Debug)]
@@ -18,13 +15,6 @@ pub(in super::super) struct EgressFacts {
     pub(in super::super) ways: Result<Vec<Way>>,
     /// Whom frames are for, by the interface and the next hop that the configuration has; of interfaces that are there.
     pub(in super::super) next_hops: Vec<(String, Option<NextHop>, Result<Resolved>)>,
-}
-
-/// An interface, and whether it takes redirected frames.
-#[derive(Debug)]
-pub(in super::super) struct Way {
-    pub(in super::super) interface: Interface,
-    pub(in super::super) transmit: Transmit,
 }
 
 impl EgressFacts {
@@ -52,6 +42,7 @@ impl EgressFacts {
             };
         }
         let ways = ways();
+        let deadline = Instant::now() + PATIENCE;
         let mut next_hops: Vec<(String, Option<NextHop>, _)> = Vec::new();
         for tunnel in onward {
             let (Ok(ways), Deliver::Interface { name, next_hop: hop }) = (&ways, &tunnel.deliver) else {
@@ -62,7 +53,7 @@ impl EgressFacts {
                 continue;
             }
             if let Some(way) = ways.iter().find(|way| way.interface.name == *name) {
-                next_hops.push((name.clone(), *hop, next_hop(&way.interface, *hop)));
+                next_hops.push((name.clone(), *hop, next_hop(&way.interface, *hop, deadline)));
             }
         }
         Self { ways, next_hops }
@@ -72,24 +63,4 @@ impl EgressFacts {
 /// Inner Ethernet frames say themselves whom they are for.
 fn needs_next_hop(tunnel: &Tunnel) -> bool {
     tunnel.inner.iter().any(|kind| kind != InnerType::Ethernet)
-}
-
-fn ways() -> Result<Vec<Way>> {
-    let features = features()?;
-    let way = |interface: Interface| {
-        // What a kernel that tells does not list has appeared just now, or announces nothing.
-        let of = |features: &BTreeMap<_, _>| features.get(&interface.index).copied().unwrap_or_default();
-        let transmit = takes_redirects(&interface, features.as_ref().map(of));
-        Way { interface, transmit }
-    };
-    Ok(interfaces()?.into_iter().map(way).collect())
-}
-
-/// What all drivers announce; none if the kernel does not tell.
-fn features() -> io::Result<Option<BTreeMap<u32, XdpFeatures>>> {
-    match xdp_features::all() {
-        Ok(features) => Ok(Some(features)),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -5,8 +5,8 @@ use std::io;
 
 use crate::config::{Config, Deliver, Tunnel};
 
-use super::super::egress::{NoNextHop, Resolved, Transmit};
-use super::super::facts::{Facts, Way};
+use super::super::egress::{NoNextHop, Resolved, Transmit, Way};
+use super::super::facts::Facts;
 use super::super::finding::Finding;
 use super::{known_interfaces, unknown};
 
