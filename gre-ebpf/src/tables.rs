@@ -21,6 +21,8 @@ use gre_common::{
 
 use crate::{frame, sequence};
 
+/// Interfaces that can be redirected to, at most: routers of containers have thousands.
+const MOST_DEVICES: u32 = 16_384;
 /// Entries where the loader sets no other number.
 const DEFAULT_ENTRIES: u32 = 1024;
 
@@ -48,7 +50,7 @@ pub(crate) static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(DEFA
 #[map]
 static NEXT_HOPS: HashMap<u32, NextHop> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
-pub(crate) static DEVICES: DevMapHash = DevMapHash::with_max_entries(DEFAULT_ENTRIES, 0);
+pub(crate) static DEVICES: DevMapHash = DevMapHash::with_max_entries(MOST_DEVICES, 0);
 #[map]
 pub(crate) static INTERFACES: HashMap<u32, Mac> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]

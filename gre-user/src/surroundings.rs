@@ -57,7 +57,8 @@ impl Survey {
         let macs = on.filter_map(|interface| Some((interface.index, interface.mac?)));
         survey.surroundings.macs = macs.collect();
         if route {
-            for way in ways {
+            // What is down sends nothing, and an XDP program can make a network card restart its link.
+            for way in ways.iter().filter(|way| way.interface.is_up) {
                 survey.add_device(way);
             }
         }
@@ -69,6 +70,8 @@ impl Survey {
     fn add_device(&mut self, Way { interface, transmit }: &Way) -> bool {
         match transmit {
             Transmit::Yes | Transmit::Unknown => {}
+            // Where another one is in generic mode, none in native mode can be.
+            Transmit::AfterProgram if !interface.xdp.is_empty() => return false,
             Transmit::AfterProgram => {
                 if self.want_program.iter().all(|other| other.index != interface.index) {
                     self.want_program.push(interface.clone());
