@@ -161,7 +161,7 @@ reasons! {
     /// tunnel more cores, or raise `spread_queue` if only bursts are lost.
     SpreadFull = "spread_full", Drop;
     /// The packet was sent on to an interface, and the driver or the kernel did not take it. Counted for all tunnels together
-    /// and by interface, on top of the tunnel's `packets`.
+    /// and by interface, on top of the tunnel's `packets`. With `spread` also a packet for which another core had no memory.
     ///
     /// Likely causes: the interface is down, its MTU is too small, its queue is full, or it cannot take redirected frames
     /// (any more): see `gre-decap check`.

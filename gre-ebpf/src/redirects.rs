@@ -154,11 +154,11 @@ fn read<T>(structure: *const u8, offset: &Global<u32>) -> Option<T> {
 #[inline(always)]
 fn failed(interface: u32, packets: u64) {
     add(Reason::RedirectFailed, packets);
-    if REDIRECTS.get_ptr(&interface).is_none() {
+    if REDIRECTS.get_ptr(interface).is_none() {
         // It may have come from another core meanwhile, or there may be no room.
-        let _ = REDIRECTS.insert(&interface, &0, BPF_NOEXIST);
+        let _ = REDIRECTS.insert(interface, 0, BPF_NOEXIST);
     }
-    if let Some(count) = REDIRECTS.get_ptr_mut(&interface) {
+    if let Some(count) = REDIRECTS.get_ptr_mut(interface) {
         // SAFETY: an element of the map, aligned to 8 bytes.
         unsafe { atomic_add(count, packets) };
     }

@@ -59,6 +59,17 @@ impl<'a> End<'a> {
     }
 }
 
+impl Namespace {
+    /// Turns GRO on or off at a veth that is up, and with it NAPI: see [`End::gro`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interface, or it refuses.
+    pub fn set_gro(&self, interface: &str, on: bool) -> Result<()> {
+        self.run(|| set_offload(interface, ETHTOOL_SGRO, on))
+    }
+}
+
 /// An interface that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -122,7 +133,7 @@ fn configure(end: &End, mac: [u8; 6]) -> Result<Interface> {
     namespace.ip(&format!("link set dev {name} up"))?;
     // Only of an interface that is up does the kernel tell the other end (veth_set_features()), which else announces that
     // nothing can be redirected to it.
-    namespace.run(|| set_offload(name, ETHTOOL_SGRO, end.gro))?;
+    namespace.set_gro(name, end.gro)?;
     Ok(Interface {
         name: name.to_owned(),
         index,

@@ -6,6 +6,7 @@
 mod attaching;
 mod killed;
 mod loading;
+mod redirects;
 mod refusals;
 mod reloading;
 mod running;
