@@ -286,3 +286,85 @@ fn pass_program() -> Result<OwnedFd> {
     // SAFETY: the kernel has just opened it for this call alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
+
+const TAGS: &str = "note: wan0: takes VLAN tags out of frames, which are then lost on the way to other cores, and the program \
+                    cannot tell VLANs apart when it delivers elsewhere than to the stack; if GRE arrives in VLANs, run \
+                    `ethtool -K wan0 rxvlan off`";
+
+/// [`CONFIG`] with more lines for its tunnel.
+fn with(lines: &str) -> String {
+    format!("{CONFIG}{lines}\n")
+}
+
+#[test]
+fn interfaces_that_tunnels_deliver_to() -> Result<()> {
+    let Some(lab) = lab_or_skip!() else { return Ok(()) };
+    let (origin, scrub) = origin(&lab)?;
+    let config = with("deliver = { interface = 'lan0', next_hop = '10.0.0.2' }");
+    let lines = found(&origin, &config)?;
+    assert_eq!((lines.len(), lines[1].as_str()), (3, TAGS), "{lines:?}");
+    assert!(
+        lines[2].starts_with("error: lan0: tunnels deliver to it, but there is no such interface"),
+        "{lines:?}"
+    );
+
+    lab.veth(
+        origin.end("lan0").address("10.0.0.1/24"),
+        scrub.end("eth0").address("10.0.0.3/24"),
+    )?;
+    let unanswered = "warning: tunnel a: lan0: next hop 10.0.0.2 has not answered for its MAC address: until then the kernel \
+                      forwards what is delivered to it; see to it that it is up and on that link, or write another \
+                      `next_hop` in `deliver`";
+    let lines = found(&origin, &config)?;
+    assert!(
+        lines[2].starts_with("warning: lan0: is a veth whose other end takes no redirected frames"),
+        "{lines:?}"
+    );
+    assert_eq!(lines[3..], [unanswered]);
+
+    // The remedies, as they are told.
+    scrub.set_gro("eth0", true)?;
+    assert_eq!(found(&origin, &config)?, [VETH, TAGS, unanswered]);
+    scrub.ip("address add 10.0.0.2/24 dev eth0")?;
+    assert_eq!(found(&origin, &config)?, [VETH, TAGS]);
+    let down = "error: lan0: tunnels deliver to it, but it is down; run `ip link set dev lan0 up`";
+    origin.ip("link set lan0 down")?;
+    assert_eq!(found(&origin, &config)?[2], down);
+
+    // Of a device that is no veth nobody else knows whom its frames are for.
+    origin.ip("tuntap add dev tap0 mode tap")?;
+    origin.ip("link set tap0 up")?;
+    let nobody = "error: tunnel a: delivers to tap0, but no default route with a gateway leaves by it; set `next_hop` in \
+                  `deliver` to the IP or MAC address that its frames are for";
+    let config = with("deliver = { interface = 'tap0' }");
+    assert_eq!(found(&origin, &config)?, [VETH, TAGS, nobody]);
+    Ok(())
+}
+
+#[test]
+fn forwarding_is_on_where_packets_are_routed() -> Result<()> {
+    let Some(lab) = lab_or_skip!() else { return Ok(()) };
+    let (origin, scrub) = origin(&lab)?;
+    let config = with("deliver = 'route'");
+    let findings = |starts: &[&str]| {
+        let lines = found(&origin, &config)?;
+        let told = lines.len() == starts.len() && lines.iter().zip(starts).all(|(line, start)| line.starts_with(start));
+        assert!(told, "{lines:?}");
+        anyhow::Ok(())
+    };
+    // The interface itself is a way out as well.
+    let deaf = "note: wan0: is a veth whose other end takes no redirected frames";
+    findings(&[
+        VETH,
+        TAGS,
+        "error: wan0: IPv4 forwarding is off: ",
+        "error: wan0: IPv6 forwarding is off: ",
+        deaf,
+    ])?;
+    // The remedies, as they are told.
+    origin.sysctl("net.ipv4.conf.wan0.forwarding", "1")?;
+    findings(&[VETH, TAGS, "warning: wan0: IPv6 forwarding is off: ", deaf])?;
+    origin.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+    scrub.set_gro("wan", true)?;
+    findings(&[VETH, TAGS])
+}

@@ -153,8 +153,8 @@ fn deaf_veth(name: &str, features: XdpFeatures) -> Transmit {
             why: "is a veth whose other end takes no redirected frames: it has neither GRO nor an XDP program"
                 .to_owned(),
             remedy:
-                "run `ethtool -K PEER gro on` for its other end PEER, in that one's network namespace, or attach an \
-                     XDP program there, which may be one that passes all"
+                "run `ethtool -K PEER gro on` for its other end PEER, in that one's network namespace (off first if it \
+                     was on before both were up), or attach an XDP program there, which may be one that passes all"
                     .to_owned(),
         };
     }

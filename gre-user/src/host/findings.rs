@@ -33,7 +33,7 @@ pub fn findings(config: &Config, root: &Path) -> Vec<Finding> {
 }
 
 fn judge(config: &Config, root: &Path, facts: &Facts) -> Vec<Finding> {
-    let mut findings = kernel::judge(&facts.kernel, root);
+    let mut findings = kernel::judge(&facts.kernel, config, root);
     for interface in &config.interfaces {
         findings.extend(interface::judge(interface, config, facts));
     }

@@ -150,7 +150,7 @@ fn vlan(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding> 
         .as_ref()
         .is_ok_and(|offloads| offloads.contains("rx-vlan-hw-parse"));
     (redirects && strips).then(|| {
-        Finding::warning(
+        Finding::note(
             name,
             "takes VLAN tags out of frames, which are then lost on the way to other cores, and the program cannot tell VLANs \
              apart when it delivers elsewhere than to the stack",
@@ -308,7 +308,7 @@ mod tests {
                 case.config.tunnels[0].deliver = Deliver::Route;
             },
             &[
-                "warning: eth0: takes VLAN tags out of frames, which are then lost on the way to other cores, and the program \
+                "note: eth0: takes VLAN tags out of frames, which are then lost on the way to other cores, and the program \
                cannot tell VLANs apart when it delivers elsewhere than to the stack; if GRE arrives in VLANs, run `ethtool -K \
                eth0 rxvlan off`",
             ],

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::config::{Config, Deliver, Tunnel};
+
 use super::super::bpf::Bpf;
 use super::super::facts::KernelFacts;
 use super::super::finding::Finding;
@@ -10,10 +12,10 @@ use super::unknown;
 const KERNEL: &str = "kernel";
 const CAPABILITIES: &str = "capabilities";
 
-pub(super) fn judge(facts: &KernelFacts, root: &Path) -> Vec<Finding> {
+pub(super) fn judge(facts: &KernelFacts, config: &Config, root: &Path) -> Vec<Finding> {
     let mut findings = capabilities(facts);
     findings.extend(bpf(facts));
-    findings.extend(btf(facts));
+    findings.extend(btf(facts, config));
     findings.extend(cpumap(facts));
     findings.extend(bpffs(facts, root));
     findings
@@ -80,9 +82,15 @@ fn bpf(facts: &KernelFacts) -> Vec<Finding> {
     }
 }
 
-fn btf(facts: &KernelFacts) -> Option<Finding> {
+fn btf(facts: &KernelFacts, config: &Config) -> Option<Finding> {
+    let sends_on = |tunnel: &Tunnel| tunnel.enabled && tunnel.deliver != Deliver::Stack;
     match &facts.btf {
         Ok(true) => None,
+        Ok(false) if config.tunnels.iter().any(sends_on) => Some(Finding::warning(
+            KERNEL,
+            "shows no BTF, without which packets that a driver does not take when they are sent on are not counted",
+            "boot one that is built with CONFIG_DEBUG_INFO_BTF, and mount sysfs on /sys",
+        )),
         Ok(false) => Some(Finding::note(
             KERNEL,
             "shows no BTF: loading does without, but tracing programs need it",
@@ -194,7 +202,17 @@ mod tests {
     }
 
     #[test]
-    fn btf_unknown() {
+    fn btf() {
+        assert_found(
+            |case| {
+                case.facts.kernel.btf = Ok(false);
+                case.config.tunnels[0].deliver = Deliver::Route;
+            },
+            &[
+                "warning: kernel: shows no BTF, without which packets that a driver does not take when they are sent on are not \
+                 counted; boot one that is built with CONFIG_DEBUG_INFO_BTF, and mount sysfs on /sys",
+            ],
+        );
         assert_found(
             |case| case.facts.kernel.btf = Err(denied()),
             &[
