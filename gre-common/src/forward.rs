@@ -222,3 +222,91 @@ pub const fn judge(answer: i64, hop: Hop) -> Result<(), Reason> {
         _ => Err(Reason::RouteOther),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    /// `struct bpf_fib_lookup` of linux/bpf.h, field by field. The helper refuses fewer than its 64 bytes.
+    #[test]
+    fn the_question_is_laid_out_as_the_kernel_reads_it() {
+        assert_eq!((size_of::<Lookup>(), align_of::<Lookup>()), (64, 4));
+        for (field, offset) in [
+            (offset_of!(Lookup, family), 0),           // __u8 family
+            (offset_of!(Lookup, protocol), 1),         // __u8 l4_protocol
+            (offset_of!(Lookup, source_port), 2),      // __be16 sport
+            (offset_of!(Lookup, destination_port), 4), // __be16 dport
+            (offset_of!(Lookup, length), 6),           // __u16 tot_len, or mtu_result
+            (offset_of!(Lookup, interface), 8),        // __u32 ifindex
+            (offset_of!(Lookup, flow_info), 12),       // __u8 tos, __be32 flowinfo, or __u32 rt_metric
+            (offset_of!(Lookup, source), 16),          // __be32 ipv4_src, or __u32 ipv6_src[4]
+            (offset_of!(Lookup, destination), 32),     // __be32 ipv4_dst, or __u32 ipv6_dst[4]
+            (offset_of!(Lookup, vlan), 48),            // __be16 h_vlan_proto and h_vlan_TCI, or __u32 tbid
+            (offset_of!(Lookup, macs), 52),            // __u8 smac[6] and dmac[6], or __u32 mark
+        ] {
+            assert_eq!(field, offset);
+        }
+    }
+
+    #[test]
+    fn the_answers_addresses_are_turned_round() {
+        let none = Be32::new(0);
+        let lookup = Lookup {
+            family: AF_INET,
+            protocol: 0,
+            source_port: Be16::new(0),
+            destination_port: Be16::new(0),
+            length: 0,
+            interface: 0,
+            flow_info: none,
+            source: [none; 4],
+            destination: [none; 4],
+            vlan: 0,
+            macs: [1, 2, 3, 4, 5, 6],
+        };
+        assert_eq!(lookup.macs(), Macs([4, 5, 6, 1, 2, 3]));
+    }
+
+    /// What the kernel's answers mean, by their names in linux/bpf.h; errors of the helper are negative.
+    #[test]
+    fn every_answer_is_judged_whatever_the_ttl() {
+        use Reason::*;
+        const EINVAL: i64 = -22;
+        const ENODEV: i64 = -19;
+        const EAFNOSUPPORT: i64 = -97;
+
+        for limit in 0..=u8::MAX {
+            let dies = limit <= 1;
+            let unless_dies = |judged| if dies { Err(RouteTtl) } else { judged };
+            let wanted = [
+                (0, unless_dies(Ok(()))),                // SUCCESS
+                (1, Err(RouteDenied)),                   // BLACKHOLE
+                (2, Err(RouteDenied)),                   // UNREACHABLE
+                (3, Err(RouteDenied)),                   // PROHIBIT
+                (4, Err(RouteLocal)),                    // NOT_FWDED
+                (5, Err(RouteOther)),                    // FWD_DISABLED
+                (6, Err(RouteOther)),                    // UNSUPP_LWT
+                (7, unless_dies(Err(RouteNoNeighbour))), // NO_NEIGH
+                (8, unless_dies(Err(RouteTooBig))),      // FRAG_NEEDED
+                (9, Err(RouteOther)),                    // NO_SRC_ADDR
+                (10, Err(RouteOther)),                   // what comes later
+                (u32::MAX.into(), Err(RouteOther)),
+                (i64::MAX, Err(RouteOther)),
+                (EINVAL, Err(RouteOther)),
+                (ENODEV, Err(RouteOther)),
+                (EAFNOSUPPORT, Err(RouteOther)),
+                (i64::MIN, Err(RouteOther)),
+            ];
+            for (answer, judged) in wanted {
+                let hop = Hop {
+                    limit,
+                    check: [0xab, 0xcd],
+                    length: 1500,
+                };
+                assert_eq!(judge(answer, hop), judged, "answer {answer}, TTL {limit}");
+            }
+        }
+    }
+}

@@ -74,3 +74,66 @@ impl HandOver {
         self.rest & RESTART != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        inner::Remark,
+        link::{ETHER_TYPE_IPV4, Link},
+        tunnel::Cores,
+    };
+
+    /// The shortest outer headers, IPv4 with all options, IPv6 with the longest extension headers, and all that fits.
+    const OVERHEADS: [u32; 4] = [20 + 4, 60 + 16, 40 + 2 * 2048 + 16, 0xffff];
+
+    #[test]
+    fn it_gives_back_what_it_was_made_of() {
+        for tunnel in [0, 1, 1_048_576, u32::MAX] {
+            for overhead in OVERHEADS {
+                for deliver in [Deliver::Stack, Deliver::Route, Deliver::Interface] {
+                    for tags in [VlanTags::None, VlanTags::One, VlanTags::Two] {
+                        for (is_ethernet, restart) in [(false, false), (false, true), (true, false), (true, true)] {
+                            let delivery = Delivery {
+                                tunnel,
+                                link: Link {
+                                    tags,
+                                    ether_type: ETHER_TYPE_IPV4,
+                                },
+                                ether_type: (!is_ethernet).then_some(ETHER_TYPE_IPV4),
+                                inner: 100,
+                                end: 100 + 1400,
+                                padding: 7,
+                                remark: Remark::None,
+                                outer_bytes: overhead + 1400,
+                                restart,
+                                deliver,
+                                cores: Cores::new(3, 5),
+                            };
+                            let hand_over = HandOver::of(&delivery);
+                            assert_eq!(
+                                (
+                                    hand_over.tunnel,
+                                    hand_over.overhead(),
+                                    hand_over.deliver(),
+                                    hand_over.tags(),
+                                    hand_over.is_ethernet(),
+                                    hand_over.restart(),
+                                ),
+                                (tunnel, overhead, deliver, tags, is_ethernet, restart),
+                                "{delivery:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The decapsulated frame must leave room for it where the outer headers were.
+    #[test]
+    fn it_is_shorter_than_the_shortest_outer_headers() {
+        assert_eq!(size_of::<HandOver>(), 8);
+        assert!(size_of::<HandOver>() < OVERHEADS[0] as usize);
+    }
+}

@@ -194,6 +194,8 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -209,9 +211,81 @@ mod tests {
                         assert_eq!(policy.ordered(), ordered);
                         assert_eq!(policy.enabled(), enabled);
                         assert_eq!(policy.inner(), inner);
+                        assert_eq!(policy.deliver(), Deliver::Stack);
+                        check_deliveries(policy);
                     }
                 }
             }
+        }
+    }
+
+    fn check_deliveries(policy: Policy) {
+        use Deliver::*;
+        for first in [Stack, Route, Interface] {
+            for second in [Stack, Route, Interface] {
+                let changed = policy.delivering(first).delivering(second);
+                assert_eq!(changed.deliver(), second);
+                assert_eq!(changed.delivering(Stack), policy, "the checks are as they were");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_version_writes_delivers_to_the_stack() {
+        for (bits, deliver) in [
+            (0, Deliver::Stack),
+            (1, Deliver::Route),
+            (2, Deliver::Interface),
+            (3, Deliver::Stack),
+            (!3 | 1, Deliver::Route),
+        ] {
+            assert_eq!(Deliver::from_bits(bits), deliver);
+        }
+    }
+
+    #[test]
+    fn no_cores_are_no_slots() {
+        assert_eq!((Cores::NONE.first(), Cores::NONE.count()), (0, 0));
+        assert_eq!(Cores::NONE.slot(u32::MAX), 0);
+        assert_eq!(Cores::new(7, 0).slot(u32::MAX), 7);
+    }
+
+    /// Among all hashes each slot has as many as any other, but for one that is left over.
+    #[test]
+    fn slots_have_equal_shares() {
+        const HASHES: u64 = 1 << 32;
+        for (first, count) in [
+            (0, 1),
+            (0, 2),
+            (5, 3),
+            (9, 7),
+            (0, 64),
+            (1000, 8192),
+            (0, u16::MAX),
+            (u16::MAX, 2),
+        ] {
+            let cores = Cores::new(first, count);
+            assert_eq!((cores.first(), cores.count()), (u32::from(first), u32::from(count)));
+            let begin = |slot: u64| (slot * HASHES).div_ceil(u64::from(count));
+            for slot in 0..u64::from(count) {
+                let (lowest, highest) = (begin(slot) as u32, (begin(slot + 1) - 1) as u32);
+                let expected = u32::from(first) + slot as u32;
+                assert_eq!(
+                    (cores.slot(lowest), cores.slot(highest)),
+                    (expected, expected),
+                    "{count} slots"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_hash_leads_outside(first: u16, count in 1..=u16::MAX, hash: u32) {
+            let cores = Cores::new(first, count);
+            let slot = cores.slot(hash);
+            prop_assert!((cores.first()..cores.first() + cores.count()).contains(&slot), "{slot}");
+            prop_assert!(cores.slot(hash.saturating_add(1)) >= slot, "shares are in one piece");
         }
     }
 }
