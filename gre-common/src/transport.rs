@@ -36,7 +36,8 @@ impl Transport {
     pub fn of_v6<P: Packet>(packet: &P, start: usize, end: usize, ip: &Ipv6Hdr) -> Self {
         let mut protocol = ip.next_hdr;
         let mut offset = start + Ipv6Hdr::LEN;
-        for _ in 0..WALKED {
+        // Once more than headers are walked, to look behind the last.
+        for _ in 0..=WALKED {
             let unit = match Extension::of(protocol) {
                 None => return Self::at(packet, protocol, offset, end),
                 Some(Extension::Authentication) => 4,
