@@ -1,8 +1,11 @@
-//! The decision on the host, held against the table of fixtures and against its own promises on arbitrary bytes.
+//! The decision on the host, held against the table of fixtures and against its own promises on arbitrary bytes; and what is
+//! decided about a packet after that: its flow, and what the routing tables are asked.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod fixtures;
+mod flow;
+mod forward;
 mod properties;
 mod split;

@@ -11,7 +11,7 @@ use crate::support::carry_out::carry_out;
 use crate::support::frames::{CONFIGS, Case, cases};
 use crate::support::reference::Reference;
 
-fn config() -> ProptestConfig {
+pub(crate) fn config() -> ProptestConfig {
     ProptestConfig {
         // A failure is told with its seed; no file is left in the tree.
         failure_persistence: None,
