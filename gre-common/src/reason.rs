@@ -77,8 +77,12 @@ reasons! {
     /// Likely cause: a hand-made packet or a broken sender.
     GreTruncated = "gre_truncated", Drop;
     /// GRE version 1, as PPTP uses it. The kernel gets the packet as it came: a PPTP server beside us may own it.
+    ///
+    /// Nothing to do, unless nobody here speaks PPTP: then a stranger sends it.
     GreVersionPptp = "gre_version", Pass;
     /// GRE version 2 to 7, which nobody has defined (RFC 2784 section 2.3.1).
+    ///
+    /// Likely cause: a hand-made packet or a damaged header.
     GreVersionUndefined = "gre_version", Drop;
     /// The routing bit, or bits 4 or 5 of Reserved0, are set: RFC 2784 section 2.3 says such a packet must be discarded.
     ///
@@ -102,6 +106,8 @@ reasons! {
     /// Set both ends alike.
     ChecksumPolicy = "checksum_policy", Drop;
     /// The GRE checksum is present and wrong: the packet was damaged on the way, or its sender computes it wrongly.
+    ///
+    /// If it happens to all of a sender's packets, report it there; `checksum = "ignore"` accepts them meanwhile.
     ChecksumBad = "checksum_bad", Drop;
     /// The tunnel has `sequence = "ordered"` and the packet's number is absent, a duplicate, or older than the next expected.
     ///
@@ -117,9 +123,13 @@ reasons! {
     InnerProtocol = "inner_protocol", Pass;
     /// The inner header is invalid: a version other than the protocol type says, a header length below 5 words, lengths that
     /// do not fit the payload, or a cut-off Ethernet or MPLS header.
+    ///
+    /// Likely cause: hand-made attack packets that the scrubbing centre has let through, or damage on the way.
     InnerMalformed = "inner_malformed", Drop;
     /// A router on the way marked congestion on the outer header, but the inner packet's transport cannot understand the
     /// mark, so it must be dropped instead (RFC 6040 section 4.2).
+    ///
+    /// Likely causes: congestion on the way, or a sender that marks outer headers as ECN-capable when inner ones are not.
     Ecn = "ecn", Drop;
     /// The packet's start could not be moved, or its headers do not lie in the first buffer. The kernel gets the packet as
     /// it came.

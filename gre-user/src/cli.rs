@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{check, load, run, stats, status, unload};
+use crate::commands::{check, explain, load, run, stats, status, unload};
 use crate::error::Error;
 use crate::output::{print, report};
+use crate::reasons::ReasonName;
 use crate::settings::LogLevel;
 use crate::state::{DEFAULT_ROOT, Root};
 
@@ -47,6 +48,8 @@ enum Command {
     Status(Json),
     /// Show counters per tunnel and reason
     Stats(Stats),
+    /// Say what a reason means, its likely causes and what to do; without one, list all
+    Explain(Explain),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +76,13 @@ struct Stats {
     /// Show rates every so many seconds until interrupted, with --json as one line each
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
     watch: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    /// The reason, as `stats` names it
+    #[arg(value_parser = ReasonName::parse)]
+    reason: Option<ReasonName>,
 }
 
 /// A time span from 0.1 seconds to a day.
@@ -115,6 +125,7 @@ fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
             json: Json { json },
             watch,
         }) => stats::execute(&root, json, watch),
+        Command::Explain(Explain { reason }) => explain::execute(reason),
     }
 }
 
@@ -197,6 +208,11 @@ mod tests {
             (
                 "stats --watch 0",
                 "invalid value '0' for '--watch [<SECONDS>]': expected seconds from 0.1 to 86400; see `gre-decap --help`",
+            ),
+            (
+                "explain checksum_bed",
+                "invalid value 'checksum_bed' for '[REASON]': no such reason; did you mean `checksum_bad`? `gre-decap explain` \
+                 lists all; see `gre-decap --help`",
             ),
             (
                 "run --log-level loud",

@@ -22,6 +22,7 @@ pub mod follow;
 pub mod host;
 pub mod interfaces;
 mod output;
+pub mod reasons;
 mod redirects;
 pub mod running;
 pub mod settings;

@@ -93,6 +93,19 @@ impl Stats {
         })
     }
 
+    /// The packets by reason of what no tunnel matched.
+    pub fn without_tunnel(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.reasons.iter().filter_map(|(&reason, all)| {
+            let in_tunnels: u64 = self
+                .tunnels
+                .iter()
+                .filter_map(|tunnel| tunnel.reasons.get(reason))
+                .sum();
+            let packets = all.saturating_sub(in_tunnels);
+            (packets != 0).then_some((reason, packets))
+        })
+    }
+
     /// All but the interfaces that frames were redirected to.
     fn of(interfaces: &[InterfaceView], names: &BTreeMap<u32, String>, reading: &Reading, now: Duration) -> Self {
         let interfaces = interfaces

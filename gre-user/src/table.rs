@@ -1,17 +1,60 @@
 //! Tables and numbers for people.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
-/// Lays out rows under a header, columns two blanks apart; columns from `numbers` on are aligned to the right.
+/// Columns of the narrowest terminal that is reckoned with.
+pub(crate) const WIDTH: usize = 80;
+
+/// Blanks between columns.
+const GAP: u16 = 2;
+
+/// Lays out rows under a header; columns from `numbers` on are aligned to the right.
 pub(crate) fn render(header: &[&str], numbers: usize, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = columns(header, rows);
+    for column in table.column_iter_mut().skip(numbers) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    text(&table)
+}
+
+/// The same within [`WIDTH`]: words that are too long for it go on in the next line, numbers never.
+pub(crate) fn render_narrow(header: &[&str], numbers: usize, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = narrow(header, rows);
+    for column in table.column_iter_mut().skip(numbers) {
+        column.set_cell_alignment(CellAlignment::Right);
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    text(&table)
+}
+
+/// Rows whose last column is prose, within [`WIDTH`].
+pub(crate) fn render_prose(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = narrow(header, rows);
+    for column in table.column_iter_mut().take(header.len().saturating_sub(1)) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    text(&table)
+}
+
+fn narrow(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
+    let mut table = columns(header, rows);
+    // The last column's gap is cut off.
+    table
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH as u16 + GAP);
+    table
+}
+
+fn columns(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if index >= numbers {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, GAP));
     }
+    table
+}
+
+fn text(table: &Table) -> String {
     let mut text = String::new();
     for line in table.lines() {
         text.push_str(line.trim_end());
@@ -31,6 +74,15 @@ pub(crate) fn count(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// An amount of a unit: `unit(1_234_567.0, "B")` is "1.23 MB".
+pub(crate) fn unit(number: f64, unit: &str) -> String {
+    let mut text = amount(number);
+    if !text.contains(' ') {
+        text.push(' ');
+    }
+    text + unit
 }
 
 /// An amount in three digits with a decimal prefix: `amount(1_234_567.0)` is "1.23 M".
@@ -79,6 +131,21 @@ mod tests {
     }
 
     #[test]
+    fn long_names_go_on_in_the_next_line() {
+        let name = "scrubbing-centre-".repeat(6);
+        let rows = [vec![name.clone(), "1.23 M".to_owned()]];
+        let text = render_narrow(&["tunnel", "packets"], 1, rows.into_iter());
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(text.contains("1.23 M"), "{text}");
+        let names: String = text
+            .lines()
+            .skip(1)
+            .map(|line| line.split(' ').next().unwrap())
+            .collect();
+        assert_eq!(names, name);
+    }
+
+    #[test]
     fn counts() {
         for (number, text) in [
             (0, "0"),
@@ -107,6 +174,12 @@ mod tests {
         ] {
             assert_eq!(amount(number), text);
         }
+    }
+
+    #[test]
+    fn units() {
+        assert_eq!(unit(99.0, "B"), "99 B");
+        assert_eq!(unit(1_234_567.0, "B"), "1.23 MB");
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! `stats`: counters per tunnel and reason; with `--watch`, rates.
 
+use std::cmp::Reverse;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gre_common::Reason;
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::output::{print, print_json};
 use crate::state::Root;
 use crate::stats::{Rates, Stats};
-use crate::table::{ago, amount, count, render};
+use crate::table::{ago, amount, render_narrow, unit};
 
 /// A line of `stats --json --watch`.
 #[derive(Serialize)]
@@ -53,51 +53,54 @@ pub fn execute(root: &Root, json: bool, watch: Option<Duration>) -> Result<(), E
     }
 }
 
+/// The counters as tables, busiest first.
 fn totals(stats: &Stats) -> String {
-    let tunnels = stats.tunnels.iter().map(|tunnel| {
-        let seen = tunnel.last_seen_seconds.map_or_else(|| "never".to_owned(), ago);
+    let mut tunnels: Vec<_> = stats.tunnels.iter().collect();
+    tunnels.sort_by_key(|tunnel| Reverse(tunnel.packets));
+    let rows = tunnels.iter().map(|tunnel| {
         vec![
             tunnel.name.clone(),
-            count(tunnel.packets),
-            count(tunnel.bytes),
-            count(tunnel.outer_bytes),
-            seen,
+            amount(tunnel.packets as f64),
+            unit(tunnel.bytes as f64, "B"),
+            unit(tunnel.outer_bytes as f64, "B"),
+            tunnel.last_seen_seconds.map_or_else(|| "never".to_owned(), ago),
         ]
     });
-    let mut text = render(
-        &["tunnel", "packets", "bytes", "outer bytes", "last packet"],
-        1,
-        tunnels,
-    );
+    let mut text = render_narrow(&["tunnel", "packets", "inner", "outer", "last packet"], 1, rows);
 
-    let tunnels = stats
-        .tunnels
-        .iter()
-        .map(|tunnel| (tunnel.name.as_str(), &tunnel.reasons));
-    let rest = Reason::ALL.iter().map(|reason| reason.name()).filter_map(|name| {
-        let in_tunnels: u64 = stats.tunnels.iter().filter_map(|tunnel| tunnel.reasons.get(name)).sum();
-        Some((name, stats.reasons.get(name)?.saturating_sub(in_tunnels))).filter(|(_, packets)| *packets != 0)
-    });
-    let rest = rest.collect();
-    let rows = tunnels.chain([("-", &rest)]).flat_map(|(tunnel, reasons)| {
-        reasons
-            .iter()
-            .map(move |(reason, packets)| vec![tunnel.to_owned(), (*reason).to_owned(), count(*packets)])
-    });
-    push_reasons(&mut text, "packets", rows);
+    let mut rows = Vec::new();
+    for tunnel in tunnels {
+        rows.extend(
+            tunnel
+                .reasons
+                .iter()
+                .map(|(reason, packets)| (tunnel.name.as_str(), *reason, *packets)),
+        );
+    }
+    rows.extend(stats.without_tunnel().map(|(reason, packets)| ("-", reason, packets)));
+    rows.sort_by_key(|(_, _, packets)| Reverse(*packets));
+    push_reasons(
+        &mut text,
+        "packets",
+        rows.into_iter()
+            .map(|(tunnel, reason, packets)| (tunnel, reason, packets as f64)),
+    );
     if !stats.redirects.is_empty() {
         let rows = stats
             .redirects
             .iter()
-            .map(|redirects| vec![redirects.interface.clone(), count(redirects.failed)]);
+            .map(|redirects| vec![redirects.interface.clone(), amount(redirects.failed as f64)]);
         text.push('\n');
-        text.push_str(&render(&["sent to", "not taken"], 1, rows));
+        text.push_str(&render_narrow(&["sent to", "not taken"], 1, rows));
     }
     text
 }
 
+/// The rates as tables, busiest first.
 fn rates_text(rates: &Rates) -> String {
-    let tunnels = rates.tunnels.iter().map(|tunnel| {
+    let mut tunnels: Vec<_> = rates.tunnels.iter().collect();
+    tunnels.sort_by(|a, b| b.packets.total_cmp(&a.packets));
+    let rows = tunnels.iter().map(|tunnel| {
         vec![
             tunnel.name.clone(),
             amount(tunnel.packets),
@@ -105,25 +108,27 @@ fn rates_text(rates: &Rates) -> String {
             amount(tunnel.outer_bytes * 8.0),
         ]
     });
-    let mut text = render(&["tunnel", "packets/s", "inner bit/s", "outer bit/s"], 1, tunnels);
-    let tunnels = rates
-        .tunnels
-        .iter()
-        .map(|tunnel| (tunnel.name.as_str(), &tunnel.reasons));
-    let rows = tunnels.chain([("all", &rates.reasons)]).flat_map(|(tunnel, reasons)| {
-        reasons
-            .iter()
-            .map(move |(reason, rate)| vec![tunnel.to_owned(), (*reason).to_owned(), amount(*rate)])
-    });
-    push_reasons(&mut text, "packets/s", rows);
+    let mut text = render_narrow(&["tunnel", "packets/s", "inner bit/s", "outer bit/s"], 1, rows);
+    let by_tunnel = tunnels.iter().map(|tunnel| (tunnel.name.as_str(), &tunnel.reasons));
+    let mut rows: Vec<_> = by_tunnel
+        .chain([("all", &rates.reasons)])
+        .flat_map(|(tunnel, reasons)| reasons.iter().map(move |(reason, rate)| (tunnel, *reason, *rate)))
+        .collect();
+    rows.sort_by(|(_, _, a), (_, _, b)| b.total_cmp(a));
+    push_reasons(&mut text, "packets/s", rows.into_iter());
     text
 }
 
-/// A table of reasons below another table, unless it would be empty.
-fn push_reasons(text: &mut String, what: &str, rows: impl Iterator<Item = Vec<String>>) {
+/// A table of reasons below another table, unless it would be empty, and where to learn more about the first of them.
+fn push_reasons<'a>(text: &mut String, what: &str, rows: impl Iterator<Item = (&'a str, &'a str, f64)>) {
     let mut rows = rows.peekable();
-    if rows.peek().is_some() {
-        text.push('\n');
-        text.push_str(&render(&["tunnel", "reason", what], 2, rows));
-    }
+    let Some(&(_, first, _)) = rows.peek() else {
+        return;
+    };
+    let rows = rows.map(|(tunnel, reason, number)| vec![tunnel.to_owned(), reason.to_owned(), amount(number)]);
+    text.push('\n');
+    text.push_str(&render_narrow(&["tunnel", "reason", what], 2, rows));
+    text.push_str(&format!(
+        "\nWhat a reason means and what to do: gre-decap explain {first}\n"
+    ));
 }

@@ -68,9 +68,16 @@ fn from_load_to_unload() -> Result<()> {
     );
 
     let text = site.ok("", "stats")?;
-    assert!(text.starts_with("tunnel     packets  bytes  outer bytes"), "{text}");
-    assert!(text.contains("\nscrub-fra        3     99          183"), "{text}");
+    assert!(
+        text.starts_with("tunnel     packets  inner  outer  last packet"),
+        "{text}"
+    );
+    assert!(text.contains("\nscrub-fra        3   99 B  183 B"), "{text}");
     assert!(text.contains("\n-       unknown_tunnel        2\n"), "{text}");
+    assert!(
+        text.ends_with("\nWhat a reason means and what to do: gre-decap explain unknown_tunnel\n"),
+        "{text}"
+    );
     let text = site.ok("", "status")?;
     assert!(text.contains("\nwan0       native  up    veth "), "{text}");
     assert!(
