@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{check, explain, load, run, stats, status, unload};
 use crate::error::Error;
+use crate::listen::{DEFAULT_LISTEN, Listen};
 use crate::output::{print, report};
 use crate::reasons::ReasonName;
 use crate::settings::LogLevel;
@@ -40,7 +41,7 @@ enum Command {
     Check,
     /// Bring the kernel to what the file says, and exit; again to change what runs, without losing a packet
     Load,
-    /// Load, then stay: SIGHUP reads the file again, SIGTERM and SIGINT detach
+    /// Load, then stay: serve metrics, SIGHUP reads the file again, SIGTERM and SIGINT detach
     Run(Run),
     /// Detach from all interfaces and remove the running state; nothing to do is no failure
     Unload,
@@ -54,6 +55,9 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
+    /// Where to serve /metrics (OpenMetrics) and /healthz: ADDRESS:PORT, unix:/PATH or off
+    #[arg(long, value_name = "ADDR", default_value = DEFAULT_LISTEN, value_parser = Listen::parse)]
+    listen: Listen,
     /// Leave the program attached at the end; `gre-decap unload` detaches it
     #[arg(long)]
     keep: bool,
@@ -118,7 +122,18 @@ fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
     match cli.command {
         Command::Check => check::execute(&cli.config, &root),
         Command::Load => load::execute(&cli.config, &root),
-        Command::Run(Run { keep, log_level }) => run::execute(&cli.config, &root, run::Options { log_level, keep }),
+        Command::Run(Run {
+            listen,
+            keep,
+            log_level,
+        }) => {
+            let options = run::Options {
+                listen,
+                log_level,
+                keep,
+            };
+            run::execute(&cli.config, &root, &options)
+        }
         Command::Unload => unload::execute(&root),
         Command::Status(Json { json }) => status::execute(&root, json),
         Command::Stats(Stats {

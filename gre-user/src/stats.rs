@@ -5,18 +5,13 @@ mod rates;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gre_common::Reason;
 use gre_common::counters::Counters;
-use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use crate::counters::Reading;
-use crate::host::{self, Interface};
-use crate::interfaces::{InterfaceView, attached};
-use crate::running::read_current;
+use crate::snapshot::Snapshot;
 use crate::state::Root;
-use crate::tables::read_names;
 
 pub use self::rates::{Rates, TunnelRates};
 
@@ -81,16 +76,7 @@ impl Stats {
     ///
     /// If nothing is loaded, or it cannot be read.
     pub fn read(root: &Root) -> Result<Self> {
-        let (names, reading) = read_current(root, |generation| {
-            let names = read_names(generation)?;
-            let reading = Reading::take(generation, names.keys().copied())?;
-            Ok((names, reading))
-        })?;
-        let stats = Self::of(&attached(root)?, &names, &reading, now()?);
-        Ok(Self {
-            redirects: redirects(&reading.redirects, &host::interfaces()?),
-            ..stats
-        })
+        Ok(Self::of(&Snapshot::take(root)?))
     }
 
     /// The packets by reason of what no tunnel matched.
@@ -106,20 +92,20 @@ impl Stats {
         })
     }
 
-    /// All but the interfaces that frames were redirected to.
-    fn of(interfaces: &[InterfaceView], names: &BTreeMap<u32, String>, reading: &Reading, now: Duration) -> Self {
-        let interfaces = interfaces
+    /// What a snapshot has to say.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let interfaces = snapshot
+            .interfaces
             .iter()
             .map(|view| InterfaceStats {
                 name: view.name.clone(),
                 mode: view.mode(),
             })
             .collect();
-        let mut total = reasons(&reading.no_tunnel);
-        let mut tunnels = Vec::with_capacity(names.len());
-        for (id, counters) in &reading.tunnels {
-            let Some(name) = names.get(id) else { continue };
-            let tunnel = tunnel(name, counters, now);
+        let mut total = reasons(&snapshot.reading.no_tunnel);
+        let mut tunnels = Vec::with_capacity(snapshot.names.len());
+        for (name, counters) in snapshot.tunnels() {
+            let tunnel = tunnel(name, counters, snapshot.since(counters.last_seen));
             for (reason, packets) in &tunnel.reasons {
                 *total.entry(reason).or_default() += packets;
             }
@@ -130,39 +116,18 @@ impl Stats {
             interfaces,
             tunnels,
             reasons: total,
-            redirects: Vec::new(),
+            redirects: snapshot.redirects.clone(),
         }
     }
 }
 
-fn redirects(failed: &BTreeMap<u32, u64>, here: &[Interface]) -> Vec<RedirectStats> {
-    let name = |index| {
-        let interface = here.iter().find(|interface| interface.index == index);
-        interface.map_or_else(|| format!("#{index}"), |interface| interface.name.clone())
-    };
-    let stats = |(&index, &failed)| RedirectStats {
-        interface: name(index),
-        failed,
-    };
-    failed.iter().map(stats).collect()
-}
-
-fn tunnel(name: &str, counters: &Counters, now: Duration) -> TunnelStats {
-    let Counters {
-        packets,
-        bytes,
-        outer_bytes,
-        last_seen,
-        ..
-    } = *counters;
-    let since = || now.saturating_sub(Duration::from_nanos(last_seen)).as_millis() as f64 / 1000.0;
-    let last_seen_seconds = (last_seen != 0).then(since);
+fn tunnel(name: &str, counters: &Counters, since: Option<Duration>) -> TunnelStats {
     TunnelStats {
         name: name.to_owned(),
-        packets,
-        bytes,
-        outer_bytes,
-        last_seen_seconds,
+        packets: counters.packets,
+        bytes: counters.bytes,
+        outer_bytes: counters.outer_bytes,
+        last_seen_seconds: since.map(|since| since.as_millis() as f64 / 1000.0),
         reasons: reasons(counters),
     }
 }
@@ -180,16 +145,11 @@ fn reasons(counters: &Counters) -> Reasons {
     reasons
 }
 
-/// The clock that the program stamps packets with.
-fn now() -> Result<Duration> {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map(Duration::from)
-        .context("clock: cannot be read")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counters::Reading;
+    use crate::interfaces::InterfaceView;
 
     pub(super) fn counters(packets: u64, last_seen: u64, reasons: &[(Reason, u64)]) -> Counters {
         let mut counters = Counters {
@@ -214,12 +174,17 @@ mod tests {
             link_id: 1,
             here: None,
         };
-        let reading = Reading {
-            no_tunnel,
-            tunnels,
-            redirects: BTreeMap::new(),
-        };
-        Stats::of(&[interface], &names, &reading, now)
+        Stats::of(&Snapshot {
+            interfaces: vec![interface],
+            names,
+            reading: Reading {
+                no_tunnel,
+                tunnels,
+                redirects: BTreeMap::new(),
+            },
+            redirects: Vec::new(),
+            now,
+        })
     }
 
     #[test]

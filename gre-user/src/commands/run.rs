@@ -1,6 +1,7 @@
-//! `run`: loads, then stays: reads the file again on SIGHUP, detaches at SIGTERM and SIGINT.
+//! `run`: loads, then stays: serves metrics, reads the file again on SIGHUP, detaches at SIGTERM and SIGINT.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -17,7 +18,10 @@ use crate::apply::Outcome;
 use crate::error::Error;
 use crate::follow::Follower;
 use crate::host::monitor::Monitor;
-use crate::output::report;
+use crate::http;
+use crate::listen::{Listen, Listener};
+use crate::metrics::Metrics;
+use crate::output::{print, report};
 use crate::settings::LogLevel;
 use crate::state::Root;
 
@@ -28,9 +32,15 @@ const FLUSH: Duration = Duration::from_millis(100);
 /// to (`base_reachable_time`).
 const LOOK: Duration = Duration::from_secs(30);
 
+/// How many threads may wait for the kernel: for all who ask over HTTP, for a reload and for what follows this host's changes,
+/// so that none of them keeps another waiting.
+const WAITING: usize = http::CONNECTIONS + 2;
+
 /// What `run` was asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// Where metrics are served.
+    pub listen: Listen,
     /// How much is logged.
     pub log_level: LogLevel,
     /// Whether the program stays attached when this process ends.
@@ -41,12 +51,13 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// If the first load fails, or the detaching at the end. A file that is wrong when it is read again is reported, and changes
-/// nothing.
-pub fn execute(file: &Path, root: &Root, options: Options) -> Result<(), Error> {
+/// If the address cannot be listened on, the first load fails, or the detaching at the end. A file that is wrong when it is
+/// read again is reported, and changes nothing.
+pub fn execute(file: &Path, root: &Root, options: &Options) -> Result<(), Error> {
     start_logger(options.log_level)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(WAITING)
         .build()
         .context("the event loop cannot be started")?;
     let guard = runtime.enter();
@@ -54,11 +65,31 @@ pub fn execute(file: &Path, root: &Root, options: Options) -> Result<(), Error> 
     let mut signals = Signals::new().context("signals cannot be received")?;
     // Likewise, so that nothing changes unnoticed between the load and the first look.
     let mut host = Host::open(root)?;
+    let listener = Listener::bind(&options.listen)?;
     drop(guard);
 
     let outcome = load(file, root, options.log_level)?;
+    let metrics = Arc::new(Metrics::of(root.clone()));
     // From here on all ways out go by the end, unless the operator keeps the program.
-    let result = runtime.block_on(stay(file, root, options.log_level, &mut signals, &mut host, outcome));
+    let result = runtime.block_on(async {
+        let mut records = Records::of(outcome, options.log_level)?;
+        if let Some(listener) = listener {
+            say(&format!("metrics at {}\n", listener.url()?));
+            tokio::spawn(http::serve(listener, Arc::clone(&metrics)));
+        }
+        stay(
+            file,
+            root,
+            options.log_level,
+            &mut signals,
+            &mut host,
+            &mut records,
+            &metrics,
+        )
+        .await
+    });
+    // Ends what still serves.
+    drop(runtime);
     if options.keep {
         return result;
     }
@@ -71,21 +102,22 @@ async fn stay(
     log_level: LogLevel,
     signals: &mut Signals,
     host: &mut Host,
-    first: Outcome,
+    records: &mut Records,
+    metrics: &Metrics,
 ) -> Result<(), Error> {
-    let mut records = Records::of(first, log_level)?;
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),
-            _ = signals.hangup.recv() => match load(file, root, log_level) {
-                Ok(outcome) => match Records::of(outcome, log_level) {
-                    Ok(new) => records = new,
-                    // The program is in force, and must not be detached because its log cannot be read.
+            _ = signals.hangup.recv() => {
+                let reloaded = reload(file, root, log_level).await;
+                metrics.reloads.count(reloaded.is_ok());
+                match reloaded.and_then(|outcome| Records::of(outcome, log_level)) {
+                    Ok(new) => *records = new,
+                    // What ran goes on; or the new program does, and must not be detached because its log cannot be read.
                     Err(error) => report("error", error),
-                },
-                Err(error) => report("error", error),
-            },
+                }
+            }
             result = host.changed() => {
                 result.context("changes of this host cannot be followed any more")?;
                 host.follow().await?;
@@ -93,6 +125,14 @@ async fn stay(
             () = records.flush() => {}
         }
     }
+}
+
+/// Loads the file in a thread that may wait, so that metrics are served meanwhile.
+async fn reload(file: &Path, root: &Root, log_level: LogLevel) -> Result<Outcome, Error> {
+    let (file, root) = (file.to_owned(), root.clone());
+    spawn_blocking(move || load(&file, &root, log_level))
+        .await
+        .context("the load was broken off")?
 }
 
 /// This host, as far as delivery depends on it.
@@ -168,11 +208,7 @@ struct Records {
 impl Records {
     /// Says what was loaded, and fetches what that logs.
     fn of(mut outcome: Outcome, log_level: LogLevel) -> Result<Self, Error> {
-        match tell(&outcome) {
-            // Whoever started this may have stopped reading; that is no reason to end.
-            Ok(()) | Err(Error::ClosedPipe) => {}
-            Err(error) => report("warning", error),
-        }
+        heard(tell(&outcome));
         let logger = match &mut outcome.datapath {
             Some(datapath) if log_level != LogLevel::Off => Some(datapath.logger()?),
             _ => None,
@@ -196,6 +232,19 @@ fn ticks(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+/// Writes to standard output.
+fn say(text: &str) {
+    heard(print(text));
+}
+
+/// Whoever started this may have stopped reading; that is no reason to end.
+fn heard(said: Result<(), Error>) {
+    match said {
+        Ok(()) | Err(Error::ClosedPipe) => {}
+        Err(error) => report("warning", error),
+    }
 }
 
 /// This crate's and the program's log records go to standard error.

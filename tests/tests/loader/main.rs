@@ -6,8 +6,11 @@
 mod attaching;
 mod killed;
 mod loading;
+mod metrics;
 mod redirects;
 mod refusals;
 mod reloading;
+mod runner;
 mod running;
+mod scrape;
 mod site;

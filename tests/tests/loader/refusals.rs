@@ -104,8 +104,9 @@ fn wrong_usage() -> Result<()> {
         ),
         ("top", "unrecognized subcommand 'top'; see `gre-decap --help`"),
         (
-            "run --listen 127.0.0.1:9470",
-            "unexpected argument '--listen' found; see `gre-decap --help`",
+            "run --listen 9470",
+            "invalid value '9470' for '--listen <ADDR>': expected an address and port such as 127.0.0.1:9470 or [::1]:9470, \
+             unix:/PATH, or off; see `gre-decap --help`",
         ),
     ] {
         site.refused(CONFIG, arguments, 2, line)?;

@@ -1,70 +1,19 @@
 //! `run`: what it does at signals, and its log.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdout, Stdio};
+use std::io::{BufRead, BufReader};
 
-use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
+use crate::runner::Runner;
 use crate::site::{CONFIG, REMOTE, Site, site_or_return, tunnel};
-
-/// A `gre-decap run` that has loaded.
-struct Runner {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Runner {
-    fn start(site: &Site, config: &str, options: &str) -> Result<Self> {
-        let mut command = site.command(config, &format!("run {options}"))?;
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start gre-decap")?;
-        let stdout = BufReader::new(child.stdout.take().context("its output")?);
-        Ok(Self { child, stdout })
-    }
-
-    /// The next line on standard output.
-    fn says(&mut self) -> Result<String> {
-        let mut line = String::new();
-        if self.stdout.read_line(&mut line)? == 0 {
-            let mut stderr = String::new();
-            self.child
-                .stderr
-                .take()
-                .context("its errors")?
-                .read_to_string(&mut stderr)?;
-            bail!("gre-decap run has ended: {stderr}");
-        }
-        Ok(line)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
-    }
-
-    /// Its exit status, what else it printed, and what it said on standard error.
-    fn end(mut self) -> Result<(Option<i32>, String, String)> {
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.stdout.read_to_string(&mut stdout)?;
-        self.child
-            .stderr
-            .take()
-            .context("its errors")?
-            .read_to_string(&mut stderr)?;
-        Ok((self.child.wait()?.code(), stdout, stderr))
-    }
-}
 
 #[test]
 fn reloads_at_sighup_and_detaches_at_the_end() -> Result<()> {
     let site = site_or_return!();
     let before = site.everything()?;
-    let mut runner = Runner::start(&site, CONFIG, "")?;
+    let mut runner = Runner::start(&site, CONFIG, "--listen off")?;
     assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
     let link = site.json("status")?["interfaces"][0]["link_id"].clone();
 
@@ -105,14 +54,14 @@ fn reloads_at_sighup_and_detaches_at_the_end() -> Result<()> {
 #[test]
 fn leaves_the_program_when_told_to() -> Result<()> {
     let site = site_or_return!();
-    let mut runner = Runner::start(&site, CONFIG, "--keep")?;
+    let mut runner = Runner::start(&site, CONFIG, "--keep --listen off")?;
     runner.says()?;
     let running = site.everything()?;
     runner.signal(Signal::SIGINT)?;
     assert_eq!(runner.end()?, (Some(0), String::new(), String::new()));
     assert_eq!(site.everything()?, running);
     // The next one takes over.
-    let mut runner = Runner::start(&site, CONFIG, "")?;
+    let mut runner = Runner::start(&site, CONFIG, "--listen off")?;
     assert_eq!(runner.says()?, "nothing changed\n");
     runner.signal(Signal::SIGINT)?;
     assert_eq!(
@@ -134,7 +83,7 @@ fn logs_packets_at_debug_and_has_no_code_for_it_otherwise() -> Result<()> {
     site.ok(CONFIG, "load")?;
     let silent = instructions(&site)?;
 
-    let mut runner = Runner::start(&site, CONFIG, "--log-level debug")?;
+    let mut runner = Runner::start(&site, CONFIG, "--log-level debug --listen off")?;
     assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
     assert!(instructions(&site)? > silent);
     assert_eq!(site.json("status")?["log_level"], "debug");

@@ -1,0 +1,232 @@
+//! The metrics of `run`, in the text format of OpenMetrics 1.0. Their names and labels are part of the project's contract.
+//!
+//! Each scrape reads the kernel anew; nothing is kept between scrapes but the count of reloads, which the kernel does not
+//! know.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use gre_common::Reason;
+use gre_common::counters::Counters;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::interfaces::attached;
+use crate::snapshot::Snapshot;
+use crate::state::Root;
+
+/// What all names begin with.
+const PREFIX: &str = "gre_decap";
+
+/// What a running `gre-decap run` can tell.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    root: Root,
+    /// How often the file was read again and is in force, and how often not.
+    pub(crate) reloads: Reloads,
+}
+
+/// How reloads ended.
+#[derive(Debug, Default)]
+pub(crate) struct Reloads {
+    successes: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Reloads {
+    /// Counts one that succeeded, or failed.
+    pub(crate) fn count(&self, succeeded: bool) {
+        let counter = if succeeded { &self.successes } else { &self.failures };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn by_result(&self) -> [(&'static str, u64); 2] {
+        [("success", &self.successes), ("failure", &self.failures)]
+            .map(|(result, counter)| (result, counter.load(Ordering::Relaxed)))
+    }
+}
+
+impl Metrics {
+    /// Of what is loaded in a folder.
+    pub(crate) fn of(root: Root) -> Self {
+        Self {
+            root,
+            reloads: Reloads::default(),
+        }
+    }
+
+    /// All metrics.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is loaded, or it cannot be read.
+    pub(crate) fn text(&self) -> Result<String> {
+        let scrape = Scrape {
+            snapshot: Snapshot::take(&self.root)?,
+            taken: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .context("the clock is before 1970; set it")?,
+            reloads: self.reloads.by_result(),
+        };
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register_collector(Box::new(scrape));
+        let mut text = String::new();
+        encode(&mut text, &registry).context("the metrics cannot be written")?;
+        Ok(text)
+    }
+
+    /// Where the program is attached.
+    ///
+    /// # Errors
+    ///
+    /// If it is attached nowhere, or not where it was.
+    pub(crate) fn health(&self) -> Result<String> {
+        let interfaces = attached(&self.root)?;
+        ensure!(!interfaces.is_empty(), "attached to no interface; run `gre-decap load`");
+        for interface in &interfaces {
+            ensure!(
+                interface.here.is_some(),
+                "interface {}: has gone; run `gre-decap load` when it is back",
+                interface.name
+            );
+        }
+        let names: Vec<_> = interfaces
+            .into_iter()
+            .map(|interface| format!("{} ({})", interface.name, interface.mode()))
+            .collect();
+        Ok(format!("attached to {}", names.join(", ")))
+    }
+}
+
+/// All that one scrape shows.
+#[derive(Debug)]
+struct Scrape {
+    snapshot: Snapshot,
+    /// The time since 1970 when the snapshot was taken.
+    taken: Duration,
+    reloads: [(&'static str, u64); 2],
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        Writer { encoder, scrape: self }.write()
+    }
+}
+
+/// Writes a scrape family by family.
+struct Writer<'a, 's> {
+    encoder: DescriptorEncoder<'a>,
+    scrape: &'s Scrape,
+}
+
+impl Writer<'_, '_> {
+    fn write(mut self) -> fmt::Result {
+        self.about()?;
+        self.tunnel_counters(
+            "packets",
+            "Inner packets that were decapsulated and delivered",
+            |counters| counters.packets,
+        )?;
+        self.tunnel_counters(
+            "bytes",
+            "Bytes of the delivered packets from the inner header on",
+            |counters| counters.bytes,
+        )?;
+        self.tunnel_counters(
+            "outer_bytes",
+            "Bytes of the delivered packets from the outer IP header on",
+            |counters| counters.outer_bytes,
+        )?;
+        self.reasons()?;
+        self.last_seen()
+    }
+
+    /// What there is but one of.
+    fn about(&mut self) -> fmt::Result {
+        let mut build = self.family("build", "This gre-decap", MetricType::Info, None)?;
+        build.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+
+        let interfaces = &self.scrape.snapshot.interfaces;
+        let mut family = self.family("interface", "Where the program is attached", MetricType::Info, None)?;
+        for view in interfaces {
+            family.encode_info(&[("interface", view.name.as_str()), ("mode", view.mode().as_str())])?;
+        }
+
+        let reloads = self.scrape.reloads;
+        let help = "How often this process has read the configuration file again, by how that ended";
+        let mut family = self.family("config_reloads", help, MetricType::Counter, None)?;
+        for (result, count) in reloads {
+            counter(&mut family, &[("result", result)], count)?;
+        }
+        Ok(())
+    }
+
+    fn tunnel_counters(&mut self, name: &str, help: &str, value: impl Fn(&Counters) -> u64) -> fmt::Result {
+        let snapshot = &self.scrape.snapshot;
+        let mut family = self.family(name, help, MetricType::Counter, None)?;
+        for (tunnel, counters) in snapshot.tunnels() {
+            counter(&mut family, &[("tunnel", tunnel)], value(counters))?;
+        }
+        Ok(())
+    }
+
+    /// Every reason where no tunnel matched, so that there is a zero to rise from; for tunnels, of which there may be many,
+    /// only those that have counted.
+    fn reasons(&mut self) -> fmt::Result {
+        let snapshot = &self.scrape.snapshot;
+        let help =
+            "Packets that had another outcome than plain decapsulation; `gre-decap explain` tells about each reason";
+        let mut family = self.family("reasons", help, MetricType::Counter, None)?;
+        let no_tunnel = ("", &snapshot.reading.no_tunnel);
+        for (tunnel, counters) in [no_tunnel].into_iter().chain(snapshot.tunnels()) {
+            for (reason, &packets) in Reason::ALL.iter().zip(&counters.reasons) {
+                if packets == 0 && !tunnel.is_empty() {
+                    continue;
+                }
+                let labels = [
+                    ("tunnel", tunnel),
+                    ("reason", reason.name()),
+                    ("action", reason.action().as_str()),
+                ];
+                counter(&mut family, &labels, packets)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// By the calendar's clock, for which the kernel's own, that counts from the start of the machine, is moved.
+    fn last_seen(&mut self) -> fmt::Result {
+        let (snapshot, taken) = (&self.scrape.snapshot, self.scrape.taken);
+        let help = "When a tunnel last delivered a packet, in seconds since 1970";
+        let name = "last_seen_timestamp";
+        let mut family = self.family(name, help, MetricType::Gauge, Some(&Unit::Seconds))?;
+        for (tunnel, counters) in snapshot.tunnels() {
+            if let Some(since) = snapshot.since(counters.last_seen) {
+                let seen = taken.saturating_sub(since).as_millis() as f64 / 1000.0;
+                family.encode_family(&[("tunnel", tunnel)])?.encode_gauge(&seen)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn family<'f>(
+        &'f mut self,
+        name: &'f str,
+        help: &str,
+        kind: MetricType,
+        unit: Option<&'f Unit>,
+    ) -> Result<MetricEncoder<'f>, fmt::Error> {
+        self.encoder.encode_descriptor(name, help, unit, kind)
+    }
+}
+
+fn counter(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
+    family
+        .encode_family(labels)?
+        .encode_counter::<NoLabelSet, u64, u64>(&value, None)
+}
