@@ -27,6 +27,7 @@ pub mod maps;
 pub mod outer;
 pub mod plain;
 pub mod reason;
+pub mod sample;
 pub mod sequence;
 pub mod siphash;
 pub mod target;

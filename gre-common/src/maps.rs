@@ -54,6 +54,14 @@ pub const DEVICES_ID: u32 = 0;
 /// Where [`REDIRECT_MAPS`] has the id of [`CPUS`].
 pub const CPUS_ID: u32 = 1;
 
+/// Ring buffer of [`Sample`](crate::sample::Sample)s of packets that were not delivered. Written by the program, read by
+/// userspace.
+pub const SAMPLES: &str = "SAMPLES";
+/// Array of one time, in nanoseconds of `CLOCK_MONOTONIC`: until then somebody reads the samples. Written by userspace.
+pub const READER: &str = "READER";
+/// Per-CPU array of [`Bucket`](crate::sample::Bucket) by the index of a reason's counter. Written by the program.
+pub const BUCKETS: &str = "BUCKETS";
+
 /// Set to 1 before loading: drop what no tunnel matches, instead of passing it.
 pub const UNKNOWN_DROP: &str = "UNKNOWN_DROP";
 /// Set to 1 before loading: some tunnel has a prefix as remote. Without, the look-up is pruned by the verifier.

@@ -15,6 +15,7 @@ use crate::{
     gre::GreHdr,
     hand_over::HandOver,
     link::VlanTag,
+    sample::SampleHeader,
 };
 
 /// Plain data: no padding, no invalid bit patterns, no pointers.
@@ -43,7 +44,8 @@ plain!(
     GreHdr,
     VlanTag,
     ExtensionHdr,
-    HandOver
+    HandOver,
+    SampleHeader
 );
 
 /// Reads a `T` at `offset` of `bytes`, at any alignment; `None` if it does not fit.

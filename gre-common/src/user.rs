@@ -13,6 +13,7 @@ use crate::{
     endian::Be32,
     endpoints::{Endpoints, Ipv4, Ipv6},
     link::Mac,
+    sample::Bucket,
     sequence::SequenceState,
     target::{NextHop, Target},
     tunnel::Tunnel,
@@ -36,3 +37,5 @@ unsafe impl Pod for Mac {}
 unsafe impl Pod for Target {}
 // SAFETY: bytes and a word, without padding.
 unsafe impl Pod for NextHop {}
+// SAFETY: `u64`s only.
+unsafe impl Pod for Bucket {}

@@ -1,7 +1,8 @@
 //! The XDP program: a thin shell around `gre_common::decide`.
 //!
 //! It supplies the bytes ([`frame`]), the look-ups ([`tables`]), carries the verdict out ([`decapsulate`], [`hand_over`],
-//! [`deliver`]) and counts it ([`count`]). On the host this crate builds to a program that says how it is meant to be built, so that lints and editors
+//! [`deliver`]) and counts it ([`count`]), with a sample of what is refused for whoever watches ([`sample`]). On the host this
+//! crate builds to a program that says how it is meant to be built, so that lints and editors
 //! work on the whole workspace.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
@@ -24,6 +25,7 @@ mod onward;
 mod redirect;
 mod redirects;
 mod route;
+mod sample;
 mod sequence;
 mod tables;
 
@@ -71,6 +73,7 @@ impl Carrier for Datapath<'_> {
     #[inline(always)]
     fn refuse(self, tunnel: u32, reason: Reason) -> u32 {
         count::refused(tunnel, reason);
+        sample::sample(self.0, tunnel, reason);
         debug!(self.0, "tunnel {}: {}", tunnel, reason.name());
         match reason.action() {
             Action::Pass => xdp_action::XDP_PASS,

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{check, explain, load, run, stats, status, unload};
+use crate::commands::{check, drops, explain, load, run, stats, status, unload};
 use crate::error::Error;
 use crate::listen::{DEFAULT_LISTEN, Listen};
 use crate::output::{print, report};
@@ -49,6 +50,9 @@ enum Command {
     Status(Json),
     /// Show counters per tunnel and reason
     Stats(Stats),
+    /// Follow packets that are not delivered, sampled, until interrupted; a reason's samples are limited to some hundred a
+    /// second and CPU
+    Drops(Drops),
     /// Say what a reason means, its likely causes and what to do; without one, list all
     Explain(Explain),
 }
@@ -80,6 +84,24 @@ struct Stats {
     /// Show rates every so many seconds until interrupted, with --json as one line each
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
     watch: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+struct Drops {
+    /// Only those of this reason, as `stats` names it
+    #[arg(long, value_parser = ReasonName::parse)]
+    reason: Option<ReasonName>,
+    /// Only those of this tunnel
+    #[arg(long, value_name = "NAME")]
+    tunnel: Option<String>,
+    /// End after so many
+    #[arg(long, value_name = "NUMBER")]
+    count: Option<NonZeroU64>,
+    #[command(flatten)]
+    json: Json,
+    /// Write them to a file, - for standard output, as pcapng with the reason as comment, which Wireshark opens
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pcap: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -140,6 +162,21 @@ fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
             json: Json { json },
             watch,
         }) => stats::execute(&root, json, watch),
+        Command::Drops(Drops {
+            reason,
+            tunnel,
+            count,
+            json: Json { json },
+            pcap,
+        }) => {
+            let format = match pcap {
+                Some(file) => drops::Format::Pcap(file),
+                None if json => drops::Format::Json,
+                None => drops::Format::Text,
+            };
+            let wanted = drops::Wanted { reason, tunnel, count };
+            drops::execute(&root, &format, &wanted)
+        }
         Command::Explain(Explain { reason }) => explain::execute(reason),
     }
 }

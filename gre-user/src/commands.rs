@@ -1,6 +1,7 @@
 //! What each command does.
 
 pub mod check;
+pub mod drops;
 pub mod explain;
 pub mod load;
 pub mod run;

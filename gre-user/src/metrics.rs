@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gre_common::Reason;
@@ -16,6 +16,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::clock::Offset;
 use crate::interfaces::attached;
 use crate::snapshot::Snapshot;
 use crate::state::Root;
@@ -68,9 +69,7 @@ impl Metrics {
     pub(crate) fn text(&self) -> Result<String> {
         let scrape = Scrape {
             snapshot: Snapshot::take(&self.root)?,
-            taken: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .context("the clock is before 1970; set it")?,
+            offset: Offset::now()?,
             reloads: self.reloads.by_result(),
         };
         let mut registry = Registry::with_prefix(PREFIX);
@@ -107,8 +106,8 @@ impl Metrics {
 #[derive(Debug)]
 struct Scrape {
     snapshot: Snapshot,
-    /// The time since 1970 when the snapshot was taken.
-    taken: Duration,
+    /// What turns the snapshot's times into the calendar's.
+    offset: Offset,
     reloads: [(&'static str, u64); 2],
 }
 
@@ -199,17 +198,14 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    /// By the calendar's clock, for which the kernel's own, that counts from the start of the machine, is moved.
     fn last_seen(&mut self) -> fmt::Result {
-        let (snapshot, taken) = (&self.scrape.snapshot, self.scrape.taken);
+        let (snapshot, offset) = (&self.scrape.snapshot, self.scrape.offset);
         let help = "When a tunnel last delivered a packet, in seconds since 1970";
         let name = "last_seen_timestamp";
         let mut family = self.family(name, help, MetricType::Gauge, Some(&Unit::Seconds))?;
-        for (tunnel, counters) in snapshot.tunnels() {
-            if let Some(since) = snapshot.since(counters.last_seen) {
-                let seen = taken.saturating_sub(since).as_millis() as f64 / 1000.0;
-                family.encode_family(&[("tunnel", tunnel)])?.encode_gauge(&seen)?;
-            }
+        for (tunnel, counters) in snapshot.tunnels().filter(|(_, counters)| counters.last_seen != 0) {
+            let seen = offset.unix(Duration::from_nanos(counters.last_seen)).as_millis() as f64 / 1000.0;
+            family.encode_family(&[("tunnel", tunnel)])?.encode_gauge(&seen)?;
         }
         Ok(())
     }

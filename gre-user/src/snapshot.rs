@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gre_common::counters::Counters;
-use nix::time::{ClockId, clock_gettime};
 
+use crate::clock::monotonic;
 use crate::counters::Reading;
 use crate::host::{self, Interface};
 use crate::interfaces::{InterfaceView, attached};
@@ -47,7 +47,7 @@ impl Snapshot {
             redirects: redirects(&reading.redirects, &host::interfaces()?),
             names,
             reading,
-            now: now()?,
+            now: monotonic()?,
         })
     }
 
@@ -74,11 +74,4 @@ fn redirects(failed: &BTreeMap<u32, u64>, here: &[Interface]) -> Vec<RedirectSta
         failed,
     };
     failed.iter().map(stats).collect()
-}
-
-/// The clock that the program stamps packets with.
-fn now() -> Result<Duration> {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map(Duration::from)
-        .context("clock: cannot be read")
 }

@@ -97,6 +97,11 @@ impl Root {
         self.links_in(LINKS)
     }
 
+    /// The folder that the links are pinned in. It stays for as long as anything is loaded.
+    pub fn links_folder(&self) -> PathBuf {
+        self.path.join(LINKS)
+    }
+
     /// Where the link of an interface is pinned.
     pub fn link_path(&self, interface: &str) -> PathBuf {
         self.path.join(LINKS).join(name::encode(interface))
