@@ -53,7 +53,8 @@ enum Command {
     /// Follow packets that are not delivered, sampled, until interrupted; a reason's samples are limited to some hundred a
     /// second and CPU
     Drops(Drops),
-    /// Say what a reason means, its likely causes and what to do; without one, list all
+    /// Say what a reason means, its likely causes and what to do; without one, list all; or what would be done with each
+    /// packet of a capture
     Explain(Explain),
 }
 
@@ -109,6 +110,10 @@ struct Explain {
     /// The reason, as `stats` names it
     #[arg(value_parser = ReasonName::parse)]
     reason: Option<ReasonName>,
+    /// Say what the program, with the configuration file, would do with each packet of this capture (pcap or pcapng), and
+    /// why; needs no privileges
+    #[arg(long, value_name = "FILE", conflicts_with = "reason")]
+    pcap: Option<PathBuf>,
 }
 
 /// A time span from 0.1 seconds to a day.
@@ -177,7 +182,8 @@ fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
             let wanted = drops::Wanted { reason, tunnel, count };
             drops::execute(&root, &format, &wanted)
         }
-        Command::Explain(Explain { reason }) => explain::execute(reason),
+        Command::Explain(Explain { pcap: Some(file), .. }) => explain::execute_capture(&cli.config, &file),
+        Command::Explain(Explain { reason, pcap: None }) => explain::execute(reason),
     }
 }
 

@@ -27,6 +27,7 @@ mod http;
 pub mod interfaces;
 pub mod listen;
 mod metrics;
+pub mod offline;
 mod output;
 pub mod reasons;
 mod redirects;

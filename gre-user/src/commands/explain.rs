@@ -1,4 +1,8 @@
-//! `explain`: what a reason means, its likely causes, and what to do.
+//! `explain`: what a reason means, its likely causes, and what to do; or what would be done with the packets of a capture.
+
+mod capture;
+
+use std::path::Path;
 
 use gre_common::Reason;
 
@@ -6,6 +10,16 @@ use crate::error::Error;
 use crate::output::print;
 use crate::reasons::{ReasonName, paragraphs};
 use crate::table::{WIDTH, render_prose};
+
+/// Explains what the program would do with each packet of a capture, by a configuration file.
+///
+/// # Errors
+///
+/// If the file is wrong, the capture cannot be read, or holds other frames than Ethernet's; [`Error::ClosedPipe`] if nobody
+/// reads on.
+pub fn execute_capture(config: &Path, capture: &Path) -> Result<(), Error> {
+    capture::execute(config, capture)
+}
 
 /// Explains one reason, or lists all of them.
 ///

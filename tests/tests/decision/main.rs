@@ -7,5 +7,6 @@ mod support;
 mod fixtures;
 mod flow;
 mod forward;
+mod offline;
 mod properties;
 mod split;
