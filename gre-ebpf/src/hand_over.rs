@@ -23,6 +23,7 @@ use crate::{
     deliver::{self, Decapsulated},
     frame::{Frame, write},
     redirect::Header,
+    sample,
     tables::{CORES, CPUS, FLOW_KEY, FORWARD, HAVE_INTERFACE, HAVE_ROUTE, HAVE_SPREAD},
 };
 
@@ -134,5 +135,8 @@ pub(crate) fn take_over(ctx: &XdpContext, is_spread: bool) -> u32 {
         restart: hand_over.restart(),
     };
     count::decapsulated(&counted, onward);
+    if let Some(reason) = onward.noted() {
+        sample::sample(ctx, hand_over.tunnel, reason);
+    }
     onward.action()
 }

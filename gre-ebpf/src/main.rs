@@ -73,7 +73,7 @@ impl Carrier for Datapath<'_> {
     #[inline(always)]
     fn refuse(self, tunnel: u32, reason: Reason) -> u32 {
         count::refused(tunnel, reason);
-        sample::sample(self.0, tunnel, reason);
+        sample::sample(self.0, tunnel, reason as u32);
         debug!(self.0, "tunnel {}: {}", tunnel, reason.name());
         match reason.action() {
             Action::Pass => xdp_action::XDP_PASS,

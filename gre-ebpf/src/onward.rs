@@ -57,6 +57,15 @@ impl Onward {
         self.action() == xdp_action::XDP_DROP
     }
 
+    /// The index of the reason to count, if there is one.
+    #[inline(always)]
+    pub(crate) const fn noted(self) -> Option<u32> {
+        match self.0 & 0xff {
+            NONE => None,
+            reason => Some(reason),
+        }
+    }
+
     /// The index of the reason to count; past all reasons if there is none.
     #[inline(always)]
     pub(crate) const fn reason(self) -> usize {

@@ -19,11 +19,12 @@ static READER: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static BUCKETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
 
-/// Samples the packet if somebody reads.
+/// Samples the packet if somebody reads; the reason is given by its index. A packet that was decapsulated before is sampled
+/// as it is now.
 #[inline(always)]
-pub(crate) fn sample(ctx: &XdpContext, tunnel: u32, reason: Reason) {
+pub(crate) fn sample(ctx: &XdpContext, tunnel: u32, reason: u32) {
     if is_read() {
-        sample_out_of_line(ctx.ctx, tunnel, reason as u32);
+        sample_out_of_line(ctx.ctx, tunnel, reason);
     }
 }
 
