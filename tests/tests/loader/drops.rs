@@ -22,6 +22,9 @@ use crate::site::{CONFIG, REMOTE, STRANGER, Site, packet, site_or_return};
 /// Bytes of a frame that the tests send: Ethernet, and the outer packet.
 const FRAME_BYTES: usize = 14 + 20 + 8 + 33;
 
+/// The address of the second end of a lab's first wire.
+const WAN_MAC: [u8; 6] = [2, 0, 0, 0, 1, 2];
+
 /// A `gre-decap drops` that reads.
 struct Drops {
     child: Child,
@@ -231,6 +234,35 @@ fn a_long_packet_is_shown_by_its_beginning() -> Result<()> {
     let line = &drops.end_lines()?[0];
     assert_eq!(line["length"], 14 + 20 + 12 + 1200);
     assert_eq!(line["bytes"].as_str().map(str::len), Some(2 * 192));
+    Ok(())
+}
+
+#[test]
+fn what_is_refused_after_decapsulation_is_shown_as_it_then_is() -> Result<()> {
+    let site = site_or_return!();
+    site.origin.sysctl("net.ipv4.ip_forward", "1")?;
+    site.origin.ip("route add blackhole 192.0.2.0/24")?;
+    for options in ["", "spread = 'all'\n"] {
+        site.ok(&format!("{CONFIG}deliver = 'route'\n{options}"), "load")?;
+        let drops = Drops::start(&site, "--json --count 1")?;
+        let mut sent = packet(REMOTE, Some(4200));
+        // A program that forwards takes only frames for its interface.
+        sent.link.destination = WAN_MAC;
+        site.send_packet(&sent)?;
+        let line = &drops.end_lines()?[0];
+        assert_eq!(
+            (&line["reason"], &line["action"], &line["tunnel"], &line["interface"]),
+            (
+                &json!("route_denied"),
+                &json!("drop"),
+                &json!("scrub-fra"),
+                &json!("wan0")
+            ),
+            "{options}"
+        );
+        assert_eq!((&line["length"], &line["gre"]), (&json!(14 + 33), &Value::Null));
+        assert_eq!(line["outer"]["destination"], "192.0.2.80");
+    }
     Ok(())
 }
 
