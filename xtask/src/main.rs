@@ -8,6 +8,7 @@ mod process;
 mod summary;
 mod test;
 mod tools;
+mod vm;
 mod workspace;
 
 use std::{
@@ -36,6 +37,15 @@ enum Task {
     Demo,
     /// Build, then run every test, or those whose name contains a FILTER; as root also those on real interfaces
     Test {
+        /// Parts of test names
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+    },
+    /// Build, then run the tests on Debian's kernels in virtual machines, with the kernel's own GRE as the peer
+    VmTest {
+        /// A kernel's version or its beginning (6.12), or "newest"; several separated by commas; all if left out
+        #[arg(long = "kernel", value_name = "VERSION", value_delimiter = ',')]
+        kernels: Vec<String>,
         /// Parts of test names
         #[arg(value_name = "FILTER")]
         filters: Vec<String>,
@@ -76,7 +86,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::here();
     // Before the build, which takes longer than to find out that this is not to be had.
-    if matches!(task, Task::Demo | Task::Test { .. }) {
+    if matches!(task, Task::Demo | Task::Test { .. } | Task::VmTest { .. }) {
         packages::ensure_iproute2()?;
     }
     let built = build::build(&workspace)?;
@@ -91,6 +101,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Demo => demo::run(&built.binary).map(|()| ExitCode::SUCCESS),
         Task::Test { filters } => test::run(&workspace, &built, &filters),
+        Task::VmTest { kernels, filters } => vm::run(&workspace, &built, &kernels, &filters),
         Task::Check(passed) => become_gre_decap(&built, "check", &passed),
         Task::Load(passed) => become_gre_decap(&built, "load", &passed),
         Task::Run(passed) => become_gre_decap(&built, "run", &passed),

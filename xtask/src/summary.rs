@@ -46,6 +46,14 @@ impl Summary {
         Ok(summary)
     }
 
+    /// That of something that failed as a whole.
+    pub(crate) fn failure() -> Self {
+        Self {
+            failed: 1,
+            ..Self::default()
+        }
+    }
+
     /// Whether a test failed.
     pub(crate) fn has_failures(&self) -> bool {
         self.failed > 0

@@ -1,0 +1,5 @@
+//! Tests that need another kernel than the one at hand, with GRE of its own above all: `cargo xtask vm-test` runs them, in
+//! virtual machines.
+
+mod load;
+mod unsupported;

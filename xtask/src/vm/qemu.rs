@@ -1,0 +1,96 @@
+//! QEMU, unpacked from Debian's packages without being installed.
+
+use std::{
+    cell::Cell,
+    env,
+    fs::OpenOptions,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::archive::{Archive, Installed, Mirrors};
+
+const PACKAGE: &str = "qemu-system-x86";
+/// Where packages for x86-64 have their libraries.
+const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+/// Firmware, and what boots a kernel from a file.
+const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
+
+/// How the machine's instructions are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    /// By the processor. Inside some virtual machines the device is there, but the processor's help is not complete.
+    Kvm,
+    /// Translated, by QEMU.
+    Tcg,
+}
+
+/// A QEMU that can be started.
+pub(super) struct Qemu {
+    folder: PathBuf,
+    accelerator: Cell<Accelerator>,
+}
+
+impl Qemu {
+    /// Fetches QEMU, unless it is there already: the system's release has it, and newer in its backports. Older ones than
+    /// those have crashed guests.
+    pub(super) fn fetch(mirrors: &Mirrors, folder: &Path) -> Result<Self> {
+        let unpacked = folder.join("qemu");
+        if !unpacked.is_dir() {
+            let release = &mirrors.codename;
+            let (security, backports) = (format!("{release}-security"), format!("{release}-backports"));
+            let suites = [release, &security, &backports].map(String::as_str);
+            let archive = Archive::open(folder.join("qemu.apt"), mirrors, &suites, Installed::Systems)?;
+            let target = if archive.has(&backports)? { &backports } else { release };
+            archive.unpack_with_dependencies(PACKAGE, target, &unpacked)?;
+        }
+        let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+        Ok(Self {
+            folder: unpacked,
+            accelerator: Cell::new(if kvm { Accelerator::Kvm } else { Accelerator::Tcg }),
+        })
+    }
+
+    /// How the next machine will run.
+    pub(super) fn accelerator(&self) -> Accelerator {
+        self.accelerator.get()
+    }
+
+    /// Does without the processor's help from now on.
+    pub(super) fn give_up_kvm(&self) {
+        self.accelerator.set(Accelerator::Tcg);
+    }
+
+    /// A machine with two processors that boots `kernel`, with the console in a file and its second serial port on
+    /// standard output.
+    pub(super) fn command(&self, kernel: &Path, initramfs: &Path, console: &Path) -> Result<Command> {
+        let mut command = Command::new(self.folder.join("usr/bin/qemu-system-x86_64"));
+        let libraries = LIBRARIES.map(|path| self.folder.join(path)).into_iter();
+        let inherited = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+        let inherited = env::split_paths(&inherited).filter(|path| !path.as_os_str().is_empty());
+        let libraries = env::join_paths(libraries.chain(inherited))
+            .with_context(|| format!("{} cannot stand in a search path", self.folder.display()))?;
+        command.env("LD_LIBRARY_PATH", libraries);
+        for path in FIRMWARE {
+            command.arg("-L").arg(self.folder.join(path));
+        }
+        command.args(match self.accelerator.get() {
+            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            // One thread for all processors has never crashed a guest.
+            Accelerator::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
+        });
+        command.args(["-M", "q35", "-smp", "2", "-m", "1024"]);
+        command.args(["-display", "none", "-nodefaults", "-no-reboot"]);
+        command.arg("-serial").arg(format!("file:{}", console.display()));
+        command.args(["-serial", "stdio"]);
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+        command.args(["-append", "console=ttyS0 panic=-1 mitigations=off rdinit=/init"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Ok(command)
+    }
+}
