@@ -1,5 +1,11 @@
 //! Tests that need another kernel than the one at hand, with GRE of its own above all: `cargo xtask vm-test` runs them, in
 //! virtual machines.
 
+mod device;
+mod fragments;
+mod guide;
+mod interop;
 mod load;
+mod site;
+mod traffic;
 mod unsupported;

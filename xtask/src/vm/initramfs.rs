@@ -16,7 +16,7 @@ const MODULES: [&str; 6] = ["tun", "veth", "ip_gre", "ip6_gre", "virtio_pci", "v
 const BIN: &str = "/usr/bin";
 
 /// Programs of this system that the tests run.
-const TOOLS: [&str; 1] = ["ip"];
+const TOOLS: [&str; 6] = ["find", "ip", "setpriv", "sh", "sleep", "unshare"];
 
 /// Packs the modules of a kernel, and a plan to run `tests` with `arguments`.
 pub(super) fn pack(

@@ -1,11 +1,11 @@
 //! QEMU, unpacked from Debian's packages without being installed.
 
 use std::{
-    cell::Cell,
     env,
     fs::OpenOptions,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context as _, Result};
@@ -30,7 +30,7 @@ pub(super) enum Accelerator {
 /// A QEMU that can be started.
 pub(super) struct Qemu {
     folder: PathBuf,
-    accelerator: Cell<Accelerator>,
+    kvm: AtomicBool,
 }
 
 impl Qemu {
@@ -49,18 +49,22 @@ impl Qemu {
         let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
         Ok(Self {
             folder: unpacked,
-            accelerator: Cell::new(if kvm { Accelerator::Kvm } else { Accelerator::Tcg }),
+            kvm: AtomicBool::new(kvm),
         })
     }
 
     /// How the next machine will run.
     pub(super) fn accelerator(&self) -> Accelerator {
-        self.accelerator.get()
+        if self.kvm.load(Ordering::Relaxed) {
+            Accelerator::Kvm
+        } else {
+            Accelerator::Tcg
+        }
     }
 
     /// Does without the processor's help from now on.
     pub(super) fn give_up_kvm(&self) {
-        self.accelerator.set(Accelerator::Tcg);
+        self.kvm.store(false, Ordering::Relaxed);
     }
 
     /// A machine with two processors that boots `kernel`, with the console in a file and its second serial port on
@@ -76,13 +80,20 @@ impl Qemu {
         for path in FIRMWARE {
             command.arg("-L").arg(self.folder.join(path));
         }
-        command.args(match self.accelerator.get() {
+        command.args(match self.accelerator() {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
             // One thread for all processors has never crashed a guest.
             Accelerator::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
         });
         command.args(["-M", "q35", "-smp", "2", "-m", "1024"]);
         command.args(["-display", "none", "-nodefaults", "-no-reboot"]);
+        // Two network cards with a cable between them.
+        for card in ["card0", "card1"] {
+            command.arg("-netdev").arg(format!("hubport,id={card},hubid=0"));
+            command
+                .arg("-device")
+                .arg(format!("virtio-net-pci,netdev={card},romfile="));
+        }
         command.arg("-serial").arg(format!("file:{}", console.display()));
         command.args(["-serial", "stdio"]);
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
