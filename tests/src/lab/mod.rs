@@ -19,6 +19,7 @@
 //! ```
 
 mod available;
+mod ethtool;
 mod namespace;
 mod ping;
 mod scrubber;

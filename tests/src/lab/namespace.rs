@@ -176,6 +176,20 @@ impl Namespace {
         })
     }
 
+    /// A counter of an interface, named as in `/sys/class/net/…/statistics` (`tx_dropped`: a veth counts there what it loses
+    /// because its other end does not keep up).
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interface or counter.
+    pub fn statistic(&self, interface: &str, counter: &str) -> Result<u64> {
+        let path = format!("/sys/class/net/{interface}/statistics/{counter}");
+        let text =
+            self.run(|| fs::read_to_string(&path).with_context(|| format!("{path} in namespace {}", self.name)))?;
+        let number = text.trim().parse();
+        number.with_context(|| format!("{path} holds `{}`", text.trim()))
+    }
+
     /// One end of a veth pair to be, for [`Lab::veth`].
     pub fn end<'a>(&'a self, interface: &'a str) -> End<'a> {
         End::from((self, interface))

@@ -81,7 +81,14 @@ impl Ping {
         self.socket
             .set_read_timeout(Some(within.max(Duration::from_millis(1))))
             .context("set the timeout")?;
-        match (&self.socket).read(&mut reply) {
+        let read = loop {
+            match (&self.socket).read(&mut reply) {
+                // A wait with a limit ends so when the machine sleeps and wakes.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
             Ok(length) if reply.get(8..length) == Some(&self.data) => Ok(Some(self.sent.elapsed())),
             Ok(length) => bail!("{} answered with {length} bytes that were not sent to it", self.target),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(None),

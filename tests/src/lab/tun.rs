@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use nix::libc;
 
 use super::Namespace;
-use super::veth::interface_request;
+use super::ethtool::interface_request;
 
 nix::ioctl_readwrite_bad!(
     /// TUNSETIFF: turns an open `/dev/net/tun` into a device, in the namespace that it was opened in.

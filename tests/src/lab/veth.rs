@@ -6,11 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::libc;
 use nix::net::if_::if_nametoindex;
-use socket2::{Domain, Socket, Type};
-use std::os::fd::AsRawFd;
 
+use super::ethtool::behave_like_a_wire;
 use super::wire::PATIENCE;
 use super::{Lab, Namespace};
 
@@ -22,6 +20,7 @@ pub struct End<'a> {
     addresses: Vec<&'a str>,
     mtu: u32,
     gro: bool,
+    queues: u32,
 }
 
 impl<'a> From<(&'a Namespace, &'a str)> for End<'a> {
@@ -32,6 +31,7 @@ impl<'a> From<(&'a Namespace, &'a str)> for End<'a> {
             addresses: Vec::new(),
             mtu: 1500,
             gro: false,
+            queues: 1,
         }
     }
 }
@@ -57,16 +57,13 @@ impl<'a> End<'a> {
         self.gro = true;
         self
     }
-}
 
-impl Namespace {
-    /// Turns GRO on or off at a veth that is up, and with it NAPI: see [`End::gro`].
-    ///
-    /// # Errors
-    ///
-    /// When there is no such interface, or it refuses.
-    pub fn set_gro(&self, interface: &str, on: bool) -> Result<()> {
-        self.run(|| set_offload(interface, ETHTOOL_SGRO, on))
+    /// Gives it so many queues in each direction; one otherwise. Frames that XDP redirects to its peer arrive on the queue
+    /// whose number is that of the core that redirected them (`veth_select_rxq()` in drivers/net/veth.c).
+    #[must_use]
+    pub fn queues(mut self, queues: u32) -> Self {
+        self.queues = queues;
+        self
     }
 }
 
@@ -86,19 +83,21 @@ pub(super) fn create(lab: &Lab, a: &End, b: &End) -> Result<(Interface, Interfac
     ensure!(pair < u8::MAX, "a lab has room for {} veth pairs", u8::MAX);
     let (mac_a, mac_b) = ([2, 0, 0, 0, pair + 1, 1], [2, 0, 0, 0, pair + 1, 2]);
     a.namespace.ip(&format!(
-        "link add name {} address {} mtu {} type veth peer name {} address {} mtu {} netns {}",
-        a.interface,
-        mac_text(mac_a),
-        a.mtu,
-        b.interface,
-        mac_text(mac_b),
-        b.mtu,
+        "link add {} type veth peer {} netns {}",
+        properties(a, mac_a),
+        properties(b, mac_b),
         b.namespace.path(),
     ))?;
     let ends = (configure(a, mac_a)?, configure(b, mac_b)?);
     wait_until_up(a)?;
     wait_until_up(b)?;
     Ok(ends)
+}
+
+/// An end as `ip link add` takes it.
+fn properties(end: &End, mac: [u8; 6]) -> String {
+    let (name, mac, mtu, queues) = (end.interface, mac_text(mac), end.mtu, end.queues);
+    format!("name {name} address {mac} mtu {mtu} numtxqueues {queues} numrxqueues {queues}")
 }
 
 /// Waits until the kernel has noticed that the other end is up too. It does so in its own time, and until then an interface has
@@ -148,65 +147,4 @@ fn is_ipv6(address: &str) -> bool {
 
 fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
-}
-
-// linux/ethtool.h
-const ETHTOOL_STXCSUM: u32 = 0x17;
-const ETHTOOL_SSG: u32 = 0x19;
-const ETHTOOL_STSO: u32 = 0x1f;
-const ETHTOOL_SGSO: u32 = 0x24;
-const ETHTOOL_SGRO: u32 = 0x2c;
-
-/// `struct ethtool_value` of linux/ethtool.h.
-#[repr(C)]
-struct EthtoolValue {
-    command: u32,
-    data: u32,
-}
-
-nix::ioctl_readwrite_bad!(
-    /// SIOCETHTOOL: `ifr_data` points to a structure that its first field names.
-    ethtool,
-    libc::SIOCETHTOOL,
-    libc::ifreq
-);
-
-/// Turns off what would make a veth hand over packets with no checksum yet, or several as one, as real wires never do.
-fn behave_like_a_wire(interface: &str) -> Result<()> {
-    for command in [ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SSG] {
-        set_offload(interface, command, false)?;
-    }
-    Ok(())
-}
-
-fn set_offload(interface: &str, command: u32, on: bool) -> Result<()> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).context("open a socket")?;
-    let mut value = EthtoolValue {
-        command,
-        data: on.into(),
-    };
-    let mut request = interface_request(interface)?;
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: `request` names the interface and points to `value`, which is laid out as these commands expect; both
-    // outlive the call.
-    unsafe { ethtool(socket.as_raw_fd(), &raw mut request) }
-        .with_context(|| format!("ethtool command {command:#x} with {on} on {interface}"))?;
-    Ok(())
-}
-
-/// A `struct ifreq` that names an interface and is zero otherwise.
-pub(super) fn interface_request(interface: &str) -> Result<libc::ifreq> {
-    ensure!(
-        !interface.is_empty() && interface.len() < libc::IFNAMSIZ,
-        "interface name `{interface}`: must have 1 to {} bytes",
-        libc::IFNAMSIZ - 1
-    );
-    let mut name = [0; libc::IFNAMSIZ];
-    for (to, from) in name.iter_mut().zip(interface.bytes()) {
-        *to = from as libc::c_char;
-    }
-    Ok(libc::ifreq {
-        ifr_name: name,
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_ifindex: 0 },
-    })
 }
