@@ -1,0 +1,15 @@
+//! Delivery on the wire: a router that runs the loaded `gre-decap` between a scrubbing centre and a server.
+
+mod bench;
+mod corpus;
+mod failures;
+mod interface;
+mod leftovers;
+mod lookups;
+mod net;
+mod oracle;
+mod policy;
+mod spread;
+mod strangers;
+mod streams;
+mod tagger;
