@@ -1,17 +1,29 @@
-//! The demo's networks: a client, a scrubbing centre and an origin, each a namespace.
+//! The demo's networks: a client, a scrubbing centre and an origin, each a namespace; the second time the origin is a router
+//! in front of a server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gre_tests::frame::{Gre, GreChecksum};
 use gre_tests::lab::{Lab, Namespace, Tunnel};
 
+/// The first scene's networks.
 pub(super) const PICTURE: &str = "
     client ────────────────▶ scrubbing centre ═══ GRE, key 4200, checksums ═══▶ origin
     198.18.5.7               203.0.113.10                        198.51.100.20, XDP on wan0
     2001:db8:5::7                                             serves 192.0.2.80, 2001:db8:2::80
        ▲                                                                          │
        └────────────────────────── replies, straight back ────────────────────────┘
+";
+
+/// The second scene's.
+pub(super) const ROUTED_PICTURE: &str = "
+    client ────▶ scrubbing centre ═══ GRE ═══▶ router ──────────────────────▶ server
+    198.18.5.7   203.0.113.10                  198.51.100.20, XDP on wan0    192.0.2.80
+    2001:db8:5::7                              192.0.2.1 on lan0             2001:db8:2::80
+       ▲                                                                        │
+       └───────────────────────── replies, straight back ───────────────────────┘
 ";
 
 /// What was shown if every claim held, in plain words.
@@ -23,6 +35,8 @@ What this proves:
     of many sizes, ICMP; IPv4 and IPv6.
   - Replies took the direct way and never saw the tunnel.
   - Damaged packets and strangers were refused, and every packet was counted, once.
+  - On a router in front of a server the program forwarded the packets itself, one hop further, on
+    the core of their flow; the router's kernel forwarded those alone whose next hop it had to find.
   - Nothing is left: no program, no pinned object, and no namespace once this process has ended.";
 
 /// The origin's configuration file.
@@ -41,6 +55,22 @@ remote   = ["203.0.113.10"]
 key      = 4200
 checksum = "required"
 inner    = ["ipv4", "ipv6"]
+"#;
+
+/// The router's: the same tunnel, but for what becomes of its packets.
+pub(super) const ROUTED_CONFIG: &str = r#"unknown = "drop"
+
+[[interface]]
+name = "wan0"
+
+[[tunnel]]
+name     = "scrub-fra"
+local    = "198.51.100.20"
+remote   = ["203.0.113.10"]
+key      = 4200
+checksum = "required"
+deliver  = "route"      # forward by this host's routes, not through its stack
+spread   = "all"        # each flow on a core of its own
 "#;
 
 pub(super) const TUN: &str = "to-origin";
@@ -68,16 +98,28 @@ pub(super) fn strangers_tunnel() -> Tunnel {
     }
 }
 
-/// The three namespaces and the wires between them.
+/// Who serves the client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    /// The origin itself, which the tunnel ends at.
+    AtTheOrigin,
+    /// A server behind it: the origin is a router.
+    BehindTheOrigin,
+}
+
+/// The namespaces and the wires between them.
 pub(super) struct Topology {
     pub(super) lab: Lab,
     pub(super) client: Namespace,
     pub(super) scrub: Namespace,
+    /// Where the program runs.
     pub(super) origin: Namespace,
+    /// Who serves: the origin itself, or a namespace behind it.
+    pub(super) server: Namespace,
 }
 
 impl Topology {
-    pub(super) fn build() -> Result<Self> {
+    pub(super) fn build(service: Service) -> Result<Self> {
         let lab = Lab::new()?;
         let (client, scrub, origin) = (
             lab.namespace("client")?,
@@ -99,8 +141,16 @@ impl Topology {
                 .address("203.0.113.66/32"),
             origin.end("wan0").address("198.51.100.20 peer 203.0.113.10"),
         )?;
+        let server = match service {
+            Service::AtTheOrigin => {
+                origin.ip(&format!("address add {SERVICE_V4}/32 dev lo"))?;
+                origin.ip(&format!("address add {SERVICE_V6}/128 dev lo nodad"))?;
+                origin.clone()
+            }
+            Service::BehindTheOrigin => behind(&lab, &origin)?,
+        };
         lab.veth(
-            origin.end("isp0").address("198.18.6.1/30").address("2001:db8:6::1/64"),
+            server.end("isp0").address("198.18.6.1/30").address("2001:db8:6::1/64"),
             client
                 .end("direct0")
                 .address("198.18.6.2/30")
@@ -111,10 +161,8 @@ impl Topology {
         client.ip("route add default via 2001:db8:5::1 dev isp0")?;
         scrub.sysctl("net.ipv4.ip_forward", "1")?;
         scrub.sysctl("net.ipv6.conf.all.forwarding", "1")?;
-        origin.ip(&format!("address add {SERVICE_V4}/32 dev lo"))?;
-        origin.ip(&format!("address add {SERVICE_V6}/128 dev lo nodad"))?;
-        origin.ip("route add default via 198.18.6.2 dev isp0")?;
-        origin.ip("route add default via 2001:db8:6::2 dev isp0")?;
+        server.ip("route add default via 198.18.6.2 dev isp0")?;
+        server.ip("route add default via 2001:db8:6::2 dev isp0")?;
         // Direct server return is asymmetric: requests come by one interface, and the way back to their source is by
         // another. Strict reverse path filtering drops such packets without a word, at the origin and, in this small
         // world, at the client too. The larger of "all" and the interface's own value counts.
@@ -127,6 +175,7 @@ impl Topology {
             client,
             scrub,
             origin,
+            server,
         })
     }
 
@@ -139,10 +188,30 @@ impl Topology {
 
     /// Frames that the wire to the origin has lost: a veth's receive queue has room for 256.
     pub(super) fn lost_on_the_way(&self) -> Result<u64> {
-        let path = "/sys/class/net/wan/statistics/tx_dropped";
-        let text = self.scrub.run(|| std::fs::read_to_string(path).context(path))?;
-        text.trim()
-            .parse()
-            .with_context(|| format!("{path} holds `{}`", text.trim()))
+        self.scrub.statistic("wan", "tx_dropped")
     }
+}
+
+/// Makes the origin a router with a server behind it.
+fn behind(lab: &Lab, origin: &Namespace) -> Result<Namespace> {
+    let server = lab.namespace("server")?;
+    // A queue for each core, so that the server's interface shows which core a packet was sent by.
+    let queues = u32::try_from(thread::available_parallelism()?.get())?;
+    lab.veth(
+        origin
+            .end("lan0")
+            .queues(queues)
+            .address("192.0.2.1/24")
+            .address("2001:db8:2::1/64"),
+        // GRO, for a veth takes redirected frames only if its other end runs NAPI, as network cards do anyway.
+        server
+            .end("eth0")
+            .queues(queues)
+            .gro()
+            .address(&format!("{SERVICE_V4}/24"))
+            .address(&format!("{SERVICE_V6}/64")),
+    )?;
+    origin.sysctl("net.ipv4.ip_forward", "1")?;
+    origin.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+    Ok(server)
 }
