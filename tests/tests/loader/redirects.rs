@@ -165,11 +165,23 @@ fn counts_outlive_reloads_and_go_with_unload() -> Result<()> {
 
 #[test]
 fn what_the_queue_of_a_core_does_not_take_is_counted() -> Result<()> {
-    let site = site_or_return!();
-    site.ok(&format!("spread_queue = 1\n{}", config("spread = 'all'")), "load")?;
+    overflow_a_queue(&site_or_return!(), "native")
+}
+
+/// In generic mode the kernel tells of it twice.
+#[test]
+fn what_the_queue_of_a_core_does_not_take_is_counted_in_generic_mode() -> Result<()> {
+    overflow_a_queue(&site_or_return!(), "generic")
+}
+
+/// Sends until a queue was full, and checks that each packet has arrived or is counted as one that found it full.
+fn overflow_a_queue(site: &Site, mode: &str) -> Result<()> {
+    let config = config("spread = 'all'").replace("\"wan0\"", &format!("\"wan0\"\nmode = '{mode}'"));
+    let done = site.run(&format!("spread_queue = 1\n{config}"), "load")?;
+    assert_eq!(done.status, Some(0), "{done:?}");
     let (mut sent, deadline) = (0, Instant::now() + PATIENCE);
     loop {
-        send(&site, 1000, 100)?;
+        send(site, 1000, 100)?;
         sent += 1000;
         let sent = sent - site.dropped_on_the_wire()?;
         let arrived = |stats: &Value| {
@@ -177,7 +189,7 @@ fn what_the_queue_of_a_core_does_not_take_is_counted() -> Result<()> {
             packets + reason(stats, "spread_full")
         };
         let stats = site.stats_when(&format!("{sent} packets"), |stats| arrived(stats) >= sent)?;
-        assert_eq!(arrived(&stats), sent);
+        assert_eq!((arrived(&stats), reason(&stats, "redirect_failed")), (sent, 0));
         if reason(&stats, "spread_full") > 0 {
             return Ok(());
         }
@@ -186,4 +198,22 @@ fn what_the_queue_of_a_core_does_not_take_is_counted() -> Result<()> {
             "a queue for one packet was never full: {stats}"
         );
     }
+}
+
+/// In generic mode the kernel itself gives a frame to the way out.
+#[test]
+fn what_an_interface_does_not_take_is_counted_in_generic_mode() -> Result<()> {
+    let site = site_or_return!();
+    let _server = server(&site)?;
+    let config = config("deliver = { interface = 'lan0' }").replace("\"wan0\"", "\"wan0\"\nmode = 'generic'");
+    let done = site.run(&config, "load")?;
+    assert_eq!(done.status, Some(0), "{done:?}");
+    send(&site, 3, 100)?;
+    let stats = site.stats_with("scrub-fra", 3)?;
+    assert_eq!((&stats["reasons"], &stats["redirects"]), (&json!({}), &Value::Null));
+    let mut so_far = (3, 0);
+    site.origin.ip("link set lan0 mtu 100")?;
+    assert_fails(&site, "lan0", 200, &mut so_far)?;
+    site.origin.ip("link set lan0 mtu 1500 down")?;
+    assert_fails(&site, "lan0", 100, &mut so_far)
 }
