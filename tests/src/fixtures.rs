@@ -24,6 +24,7 @@ mod inner_header;
 mod inner_protocol;
 mod link;
 mod matching;
+mod other_host;
 mod outer_fragments;
 mod outer_ipv4;
 mod outer_ipv6;
@@ -121,6 +122,7 @@ pub fn all() -> Vec<Fixture> {
         ecn::fixtures(),
         combinations::fixtures(),
         link::fixtures(),
+        other_host::fixtures(),
         captures::fixtures(),
     ]
     .into_iter()

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addressee;
 mod fixtures;
 mod flow;
 mod forward;

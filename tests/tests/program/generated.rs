@@ -68,9 +68,8 @@ fn host_and_kernel_agree() -> Result<()> {
     Ok(())
 }
 
-/// Reasons of tunnels that forward, which those of the fixtures do not.
-const OF_FORWARDING: [Reason; 9] = [
-    Reason::OtherHost,
+/// Reasons of packets that are forwarded, of which the fixtures have none.
+const OF_FORWARDING: [Reason; 8] = [
     Reason::RouteNoNeighbour,
     Reason::RouteTtl,
     Reason::RouteTooBig,

@@ -9,7 +9,7 @@ use gre_common::Tables;
 use gre_common::endpoints::{Endpoints, Ipv4, Ipv6};
 use gre_common::link::Mac;
 use gre_common::sequence::{self, Order, SequenceState};
-use gre_common::tunnel::{ChecksumPolicy, Cores, InnerTypes, Policy, Tunnel};
+use gre_common::tunnel::{ChecksumPolicy, Cores, Deliver, InnerTypes, Policy, Tunnel};
 use gre_user::config::{self, Checksum, Config, ConfigError, InnerType, Sequence, Unknown};
 
 /// A time at which no silence is too short, in nanoseconds. Any other would do.
@@ -18,12 +18,15 @@ const START: u64 = 1 << 50;
 /// A configuration to decide by, with the state of its tunnels and a clock that only moves when told to.
 pub(crate) struct Reference {
     config: Config,
+    /// The MAC address of the interface that packets come in on.
+    own_mac: Option<Mac>,
     states: RefCell<Vec<SequenceState>>,
     now: Cell<u64>,
 }
 
 impl Reference {
-    /// Tunnels have ids from 1 on, in the order of the text.
+    /// Tunnels have ids from 1 on, in the order of the text. Packets come in on an interface whose MAC address nobody has
+    /// told, so that no frame is for this host.
     ///
     /// # Errors
     /// If the text is no valid configuration.
@@ -32,9 +35,16 @@ impl Reference {
         let states = RefCell::new(vec![SequenceState::default(); config.tunnels.len()]);
         Ok(Self {
             config,
+            own_mac: None,
             states,
             now: Cell::new(START),
         })
+    }
+
+    /// The same on an interface with this MAC address.
+    pub(crate) fn with_mac(self, mac: [u8; 6]) -> Self {
+        let own_mac = Some(Mac::from_bytes(mac));
+        Self { own_mac, ..self }
     }
 
     /// The tunnel's id. 0, which is none's, if there is no tunnel of this name.
@@ -71,10 +81,12 @@ impl Reference {
             remotes.map(move |net| (net.prefix_len(), id, tunnel))
         });
         let (_, id, tunnel) = candidates.max_by_key(|(length, _, _)| *length)?;
-        let policy = policy(tunnel);
-        // No fixture forwards: where packets go is what real interfaces show.
-        let cores = Cores::NONE;
-        Some(Tunnel { id, policy, cores })
+        Some(Tunnel {
+            id,
+            policy: policy(tunnel),
+            // Which core a flow meets is no part of the decision.
+            cores: Cores::NONE,
+        })
     }
 
     fn is_local(&self, address: IpAddr) -> bool {
@@ -106,11 +118,12 @@ impl Tables for Reference {
     }
 
     fn forwards(&self) -> bool {
-        false
+        let mut tunnels = self.config.tunnels.iter();
+        tunnels.any(|tunnel| tunnel.deliver != config::Deliver::Stack)
     }
 
-    fn is_own_mac(&self, _: Mac) -> bool {
-        true
+    fn is_own_mac(&self, mac: Mac) -> bool {
+        self.own_mac == Some(mac)
     }
 
     fn order(&self, tunnel: u32, number: u32) -> Order {
@@ -141,7 +154,12 @@ fn policy(tunnel: &config::Tunnel) -> Policy {
             InnerType::Mpls => InnerTypes::MPLS,
         });
     }
-    Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled)
+    let deliver = match tunnel.deliver {
+        config::Deliver::Stack => Deliver::Stack,
+        config::Deliver::Route => Deliver::Route,
+        config::Deliver::Interface { .. } => Deliver::Interface,
+    };
+    Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled).delivering(deliver)
 }
 
 fn v4(address: &Ipv4) -> IpAddr {
