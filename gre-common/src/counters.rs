@@ -1,6 +1,6 @@
 //! What is counted, per tunnel and per CPU.
 
-use crate::reason::Reason;
+use crate::{arrivals::Arrivals, reason::Reason, sizes::CLASSES};
 
 /// One CPU's counters of one tunnel; index 0 of the map holds what no tunnel matched.
 #[repr(C)]
@@ -14,8 +14,14 @@ pub struct Counters {
     pub outer_bytes: u64,
     /// When the last of them came: nanoseconds of `CLOCK_MONOTONIC`, as coarse as the kernel's tick; 0 if never.
     pub last_seen: u64,
+    /// The same packets by the [class](crate::sizes) of their length.
+    pub sizes: [u64; CLASSES],
     /// Packets by [`Reason`].
     pub reasons: [u64; Reason::COUNT],
+    /// Inner packets that are fragments, of those that nothing is wrong with.
+    pub fragments: u64,
+    /// What the sequence numbers of packets tell.
+    pub arrivals: Arrivals,
 }
 
 impl Counters {
@@ -25,7 +31,10 @@ impl Counters {
         bytes: 0,
         outer_bytes: 0,
         last_seen: 0,
+        sizes: [0; CLASSES],
         reasons: [0; Reason::COUNT],
+        fragments: 0,
+        arrivals: Arrivals::ZERO,
     };
 
     /// Adds another CPU's counters to these.
@@ -34,6 +43,11 @@ impl Counters {
         self.bytes = self.bytes.wrapping_add(other.bytes);
         self.outer_bytes = self.outer_bytes.wrapping_add(other.outer_bytes);
         self.last_seen = self.last_seen.max(other.last_seen);
+        for (mine, theirs) in self.sizes.iter_mut().zip(other.sizes) {
+            *mine = mine.wrapping_add(theirs);
+        }
+        self.fragments = self.fragments.wrapping_add(other.fragments);
+        self.arrivals.add(&other.arrivals);
         for (mine, theirs) in self.reasons.iter_mut().zip(other.reasons) {
             *mine = mine.wrapping_add(theirs);
         }

@@ -51,6 +51,10 @@ pub trait Tables {
     fn is_own_mac(&self, mac: Mac) -> bool;
     /// Judges the sequence number of a tunnel's packet and moves the tunnel's state.
     fn order(&self, tunnel: u32, number: u32) -> Order;
+    /// Notes that a tunnel's packet with this number has come, whatever becomes of it. Nothing is decided by that.
+    fn arrived(&self, _tunnel: u32, _number: u32) {}
+    /// Notes that the inner packet is a fragment. Nothing is decided by that.
+    fn fragment(&self, _tunnel: u32) {}
 }
 
 /// What to do with a packet.
@@ -259,12 +263,18 @@ fn check<P: Packet, T: Tables>(
     }
     check_addressee(packet, tables, tunnel)?;
     check_checksum(packet, at, gre, tunnel)?;
+    if let Some(number) = gre.sequence {
+        tables.arrived(tunnel.id, number);
+    }
     let restart = check_sequence(tables, gre, tunnel)?;
     let kind = match InnerTypes::of(gre.protocol) {
         Some(kind) if tunnel.policy.inner().contains(kind) => kind,
         _ => return Err(Reason::InnerProtocol),
     };
     let remark = inner::inspect(packet, kind, gre.payload, at.end, at.ecn)?;
+    if inner::is_fragment(packet, kind, gre.payload) {
+        tables.fragment(tunnel.id);
+    }
     Ok(Delivery {
         tunnel: tunnel.id,
         link,

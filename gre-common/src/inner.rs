@@ -1,13 +1,16 @@
 //! The inner header: is it what the GRE protocol type says, does it fit, and what must change in it.
 
+use core::mem::offset_of;
+
 use network_types::{
     eth::EthHdr,
-    ip::{Ipv4Hdr, Ipv6Hdr},
+    ip::{IpProto, Ipv4Hdr, Ipv6Hdr},
 };
 
 use crate::{
     Packet, Reason, checksum,
     ecn::{self, Codepoint},
+    endian::Be16,
     plain::Plain,
     tunnel::InnerTypes,
 };
@@ -51,6 +54,23 @@ pub(crate) fn inspect<P: Packet>(
         _ => whole::<P, MplsEntry>(packet, start, room),
     }
 }
+
+/// Whether the IP packet at `start`, which was inspected, is a fragment. IPv6 says so in a header of its own, which is looked for
+/// where it usually is: first.
+#[inline(always)]
+pub(crate) fn is_fragment<P: Packet>(packet: &P, kind: InnerTypes, start: usize) -> bool {
+    match kind {
+        InnerTypes::IPV4 => {
+            let word: Option<Be16> = packet.load(start + offset_of!(Ipv4Hdr, frags));
+            word.is_some_and(|word| word.get() & MORE_FRAGMENTS_OR_OFFSET != 0)
+        }
+        InnerTypes::IPV6 => packet.load(start + offset_of!(Ipv6Hdr, next_hdr)) == Some(IpProto::Ipv6Frag as u8),
+        _ => false,
+    }
+}
+
+/// The flag MF and the fragment offset.
+const MORE_FRAGMENTS_OR_OFFSET: u16 = 0x3fff;
 
 /// That there is a whole header, and in the first buffer: no driver lets a frame begin outside it.
 #[inline(always)]

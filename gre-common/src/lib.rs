@@ -10,6 +10,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod arrivals;
 pub mod checksum;
 pub mod counters;
 pub mod decide;
@@ -30,6 +31,7 @@ pub mod reason;
 pub mod sample;
 pub mod sequence;
 pub mod siphash;
+pub mod sizes;
 pub mod target;
 pub mod transport;
 pub mod tunnel;

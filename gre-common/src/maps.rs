@@ -18,6 +18,8 @@ pub const LOCALS6: &str = "LOCALS6";
 pub const COUNTERS: &str = "COUNTERS";
 /// Array of [`SequenceState`](crate::sequence::SequenceState) by tunnel id. Written by the program.
 pub const SEQUENCES: &str = "SEQUENCES";
+/// Array of the state of [`arrivals`](crate::arrivals) by tunnel id. Written by the program.
+pub const ARRIVALS: &str = "ARRIVALS";
 /// Hash of tunnel id to [`TunnelName`]. Written and read by userspace only: it makes the kernel the one store of running
 /// state.
 pub const NAMES: &str = "NAMES";

@@ -1,7 +1,7 @@
 //! Counting: one look-up, one element, this CPU's own. No atomics: XDP runs to its end on one CPU.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use gre_common::{Reason, counters::Counters};
+use gre_common::{Reason, arrivals::Arrival, counters::Counters, sizes};
 
 use crate::{onward::Onward, tables::COUNTERS};
 
@@ -30,6 +30,9 @@ pub(crate) fn decapsulated(packet: &Decapsulated, onward: Onward) {
     counters.packets += 1;
     counters.bytes += packet.inner_bytes;
     counters.outer_bytes += packet.outer_bytes;
+    if let Some(count) = counters.sizes.get_mut(sizes::class(packet.inner_bytes as usize)) {
+        *count += 1;
+    }
     // SAFETY: a pure reading of the clock.
     counters.last_seen = unsafe { bpf_ktime_get_coarse_ns() };
     if packet.restart {
@@ -42,6 +45,22 @@ pub(crate) fn decapsulated(packet: &Decapsulated, onward: Onward) {
 pub(crate) fn refused(tunnel: u32, reason: Reason) {
     if let Some(counters) = counters(tunnel) {
         add(counters, reason);
+    }
+}
+
+/// Counts what a packet's sequence number tells.
+#[inline(always)]
+pub(crate) fn arrived(tunnel: u32, arrival: Arrival) {
+    if let Some(counters) = counters(tunnel) {
+        counters.arrivals.count(arrival);
+    }
+}
+
+/// Counts an inner packet that is a fragment.
+#[inline(always)]
+pub(crate) fn fragment(tunnel: u32) {
+    if let Some(counters) = counters(tunnel) {
+        counters.fragments += 1;
     }
 }
 

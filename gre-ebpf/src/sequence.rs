@@ -1,9 +1,15 @@
 //! Moving a tunnel's sequence state, which several CPUs may do at once.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use gre_common::sequence::{self, Order};
+use gre_common::{
+    arrivals,
+    sequence::{self, Order},
+};
 
-use crate::tables::SEQUENCES;
+use crate::{
+    count,
+    tables::{ARRIVALS, SEQUENCES},
+};
 
 /// Each failed try is a packet that another CPU has accepted or refused in between.
 const TRIES: u32 = 16;
@@ -42,6 +48,33 @@ fn judge(tunnel: u32, number: u32) -> Order {
         }
     }
     Order::Late
+}
+
+/// Counts what a packet's number tells of its way.
+#[inline(always)]
+pub(crate) fn arrived(tunnel: u32, number: u32) {
+    arrived_out_of_line(tunnel, number);
+}
+
+/// As above.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn arrived_out_of_line(tunnel: u32, number: u32) -> u32 {
+    let Some(state) = ARRIVALS.get_ptr_mut(tunnel) else {
+        return 0;
+    };
+    for _ in 0..TRIES {
+        // SAFETY: an element of the map, aligned to 8 bytes.
+        let seen = unsafe { state.read_volatile() };
+        let (arrival, next) = arrivals::judge(seen, number);
+        // SAFETY: as above.
+        if unsafe { compare_exchange(state, seen, next) } {
+            count::arrived(tunnel, arrival);
+            return 0;
+        }
+    }
+    // So many other CPUs were quicker: what is estimated can do without this one.
+    0
 }
 
 /// Atomically puts `new` in the place of `old`; false if something else is there.

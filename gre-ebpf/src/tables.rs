@@ -19,7 +19,7 @@ use gre_common::{
     tunnel::Tunnel,
 };
 
-use crate::{frame, sequence};
+use crate::{count, frame, sequence};
 
 /// Interfaces that can be redirected to, at most: routers of containers have thousands.
 const MOST_DEVICES: u32 = 16_384;
@@ -40,6 +40,8 @@ static LOCALS4: HashMap<Ipv4, u32> = HashMap::with_max_entries(DEFAULT_ENTRIES, 
 static LOCALS6: HashMap<Ipv6, u32> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
 pub(crate) static SEQUENCES: Array<SequenceState> = Array::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+pub(crate) static ARRIVALS: Array<u64> = Array::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
@@ -122,6 +124,16 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn order(&self, tunnel: u32, number: u32) -> Order {
         sequence::order(tunnel, number)
+    }
+
+    #[inline(always)]
+    fn arrived(&self, tunnel: u32, number: u32) {
+        sequence::arrived(tunnel, number);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, tunnel: u32) {
+        count::fragment(tunnel);
     }
 }
 

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use aya::Ebpf;
 use aya::maps::{Array, MapData, MapInfo, MapType, PerCpuArray, PerCpuHashMap};
+use aya::{Ebpf, Pod};
 use gre_common::counters::Counters;
-use gre_common::maps::{COUNTERS, MAX_REDIRECTS, REDIRECTS, SEQUENCES};
+use gre_common::maps::{ARRIVALS, COUNTERS, MAX_REDIRECTS, REDIRECTS, SEQUENCES};
 use gre_common::sequence::SequenceState;
 
 use crate::about;
@@ -122,11 +122,14 @@ fn clear(ebpf: &mut Ebpf, ids: &[u32]) -> Result<()> {
             .set(id, on_one_cpu(Counters::ZERO, Counters::ZERO)?, 0)
             .with_context(|| cannot_write(COUNTERS))?;
     }
-    let mut sequences: Array<_, SequenceState> = Array::try_from(map(ebpf, SEQUENCES)?)?;
+    clear_array::<SequenceState>(ebpf, SEQUENCES, ids)?;
+    clear_array::<u64>(ebpf, ARRIVALS, ids)
+}
+
+fn clear_array<V: Pod + Default>(ebpf: &mut Ebpf, name: &str, ids: &[u32]) -> Result<()> {
+    let mut array: Array<_, V> = Array::try_from(map(ebpf, name)?)?;
     for &id in ids {
-        sequences
-            .set(id, SequenceState::default(), 0)
-            .with_context(|| cannot_write(SEQUENCES))?;
+        array.set(id, V::default(), 0).with_context(|| cannot_write(name))?;
     }
     Ok(())
 }
@@ -149,20 +152,27 @@ fn copy(ebpf: &mut Ebpf, tables: &Tables, running: &Running) -> Result<()> {
             .with_context(|| cannot_write(COUNTERS))?;
     }
 
-    let path = running.generation.map(SEQUENCES);
-    let old: Array<MapData, SequenceState> = open(&path)?;
-    let mut new: Array<_, SequenceState> = Array::try_from(map(ebpf, SEQUENCES)?)?;
-    for (from, to) in tunnels {
-        let state = old
-            .get(&from, 0)
-            .with_context(|| format!("{}: cannot be read", path.display()))?;
-        new.set(to, state, 0).with_context(|| cannot_write(SEQUENCES))?;
-    }
+    copy_array::<SequenceState>(ebpf, SEQUENCES, &tunnels, running)?;
+    copy_array::<u64>(ebpf, ARRIVALS, &tunnels, running)?;
 
     let mut new: PerCpuHashMap<_, u32, u64> = PerCpuHashMap::try_from(map(ebpf, REDIRECTS)?)?;
     for (interface, failed) in redirects::read(&running.generation)? {
         new.insert(interface, on_one_cpu(failed, 0)?, 0)
             .with_context(|| cannot_write(REDIRECTS))?;
+    }
+    Ok(())
+}
+
+/// Copies elements, each from one index to another.
+fn copy_array<V: Pod>(ebpf: &mut Ebpf, name: &str, indices: &[(u32, u32)], running: &Running) -> Result<()> {
+    let path = running.generation.map(name);
+    let old: Array<MapData, V> = open(&path)?;
+    let mut new: Array<_, V> = Array::try_from(map(ebpf, name)?)?;
+    for (from, to) in indices {
+        let value = old
+            .get(from, 0)
+            .with_context(|| format!("{}: cannot be read", path.display()))?;
+        new.set(*to, value, 0).with_context(|| cannot_write(name))?;
     }
     Ok(())
 }

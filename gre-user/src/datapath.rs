@@ -8,9 +8,9 @@ use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
-    BUCKETS, CORES, COUNTERS, CPUS, DEVICES, FLOW_KEY, FORWARD, HAVE_INTERFACE, HAVE_PREFIXES, HAVE_ROUTE, HAVE_SPREAD,
-    INTERFACES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, READER, REDIRECTS, SAMPLES, SEQUENCES,
-    TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
+    ARRIVALS, BUCKETS, CORES, COUNTERS, CPUS, DEVICES, FLOW_KEY, FORWARD, HAVE_INTERFACE, HAVE_PREFIXES, HAVE_ROUTE,
+    HAVE_SPREAD, INTERFACES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, READER, REDIRECTS, SAMPLES,
+    SEQUENCES, TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
 };
 use log::Log;
 
@@ -38,14 +38,14 @@ const BY_REMOTE: [&str; 7] = [TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4,
 /// Maps that hold an entry for each tunnel that delivers to an interface.
 const BY_TARGET: [&str; 2] = [TARGETS, NEXT_HOPS];
 /// Maps that userspace needs, and so are pinned.
-const PINNED: [&str; 19] = [
+const PINNED: [&str; 20] = [
     TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4, LOCALS6, NAMES, COUNTERS, SEQUENCES, TARGETS, NEXT_HOPS,
-    DEVICES, INTERFACES, CORES, FORWARD, REDIRECTS, SAMPLES, READER, BUCKETS,
+    DEVICES, INTERFACES, CORES, FORWARD, REDIRECTS, SAMPLES, READER, BUCKETS, ARRIVALS,
 ];
 /// Maps that say something of each tunnel.
-const BY_TUNNEL: [&str; 2] = [COUNTERS, SEQUENCES];
+const BY_TUNNEL: [&str; 3] = [COUNTERS, SEQUENCES, ARRIVALS];
 /// Maps that go on in the next generation: whoever reads them notices nothing of a reload.
-const SHARED: [&str; 6] = [COUNTERS, SEQUENCES, REDIRECTS, SAMPLES, READER, BUCKETS];
+const SHARED: [&str; 7] = [COUNTERS, SEQUENCES, ARRIVALS, REDIRECTS, SAMPLES, READER, BUCKETS];
 
 /// The program in the kernel, attached to nothing yet. What is not pinned goes when this is dropped.
 pub struct Datapath {

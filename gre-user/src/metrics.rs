@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gre_common::Reason;
+use gre_common::arrivals::Arrivals;
 use gre_common::counters::Counters;
+use gre_common::sizes::BOUNDS;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
@@ -142,6 +144,9 @@ impl Writer<'_, '_> {
             |counters| counters.outer_bytes,
         )?;
         self.reasons()?;
+        self.sizes()?;
+        self.fragments()?;
+        self.sequence()?;
         self.last_seen()
     }
 
@@ -193,6 +198,65 @@ impl Writer<'_, '_> {
                     ("action", reason.action().as_str()),
                 ];
                 counter(&mut family, &labels, packets)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// For tunnels with traffic only.
+    fn sizes(&mut self) -> fmt::Result {
+        let snapshot = &self.scrape.snapshot;
+        let help = "Bytes of the delivered packets from the inner header on";
+        let mut family = self.family("packet_size", help, MetricType::Histogram, Some(&Unit::Bytes))?;
+        let busy = snapshot.tunnels().filter(|(_, counters)| counters.packets != 0);
+        for (tunnel, counters) in busy {
+            let bounds = BOUNDS.into_iter().map(f64::from).chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(counters.sizes).collect();
+            family
+                .encode_family(&[("tunnel", tunnel)])?
+                .encode_histogram::<NoLabelSet>(counters.bytes as f64, counters.packets, &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    /// For tunnels with traffic only.
+    fn fragments(&mut self) -> fmt::Result {
+        let snapshot = &self.scrape.snapshot;
+        let help = "Inner packets that are fragments, of those that nothing is wrong with";
+        let mut family = self.family("fragments", help, MetricType::Counter, None)?;
+        for (tunnel, counters) in snapshot.tunnels().filter(|(_, counters)| counters.packets != 0) {
+            counter(&mut family, &[("tunnel", tunnel)], counters.fragments)?;
+        }
+        Ok(())
+    }
+
+    /// For tunnels whose sender sets numbers only.
+    fn sequence(&mut self) -> fmt::Result {
+        let snapshot = &self.scrape.snapshot;
+        let help = "What sequence numbers tell of the way from the sender: packets numbered, numbers missing when a newer one \
+                    came, of these reordered (came later), duplicate, too old to tell, and restarts of the sender";
+        let mut family = self.family("sequence", help, MetricType::Counter, None)?;
+        for (tunnel, counters) in snapshot.tunnels() {
+            let Arrivals {
+                numbered,
+                missing,
+                reordered,
+                duplicates,
+                old,
+                restarts,
+            } = counters.arrivals;
+            if numbered == 0 {
+                continue;
+            }
+            for (event, count) in [
+                ("numbered", numbered),
+                ("missing", missing),
+                ("reordered", reordered),
+                ("duplicate", duplicates),
+                ("old", old),
+                ("restart", restarts),
+            ] {
+                counter(&mut family, &[("tunnel", tunnel), ("event", event)], count)?;
             }
         }
         Ok(())

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use gre_common::Reason;
+use gre_common::arrivals::Arrivals;
 use gre_common::counters::Counters;
+use gre_common::sizes::BOUNDS;
 use serde::Serialize;
 
 use crate::snapshot::Snapshot;
@@ -55,6 +57,70 @@ pub struct TunnelStats {
     pub last_seen_seconds: Option<f64>,
     /// Packets by reason.
     pub reasons: Reasons,
+    /// Inner packets that are fragments.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fragments: u64,
+    /// The delivered packets by their length; none if there was none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<Size>,
+    /// What sequence numbers tell of the way from the sender; none if it does not set them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<Numbers>,
+}
+
+/// How many packets are of a class of length.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Size {
+    /// Bytes of the longest of the class; none for the last, which has no longest.
+    pub up_to: Option<u16>,
+    /// How many there were.
+    pub packets: u64,
+}
+
+/// What sequence numbers tell.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Numbers {
+    /// Packets that had a number.
+    pub numbered: u64,
+    /// Numbers that had not come when a newer one came.
+    pub missing: u64,
+    /// Those that came later.
+    pub reordered: u64,
+    /// Packets whose number had come before.
+    pub duplicates: u64,
+    /// Packets whose number is too old to tell.
+    pub old: u64,
+    /// Restarts of the sender.
+    pub restarts: u64,
+    /// How many packets were lost: what is missing less what came later.
+    pub lost: u64,
+    /// Their share of all that were sent, from 0 to 1.
+    pub loss: f64,
+}
+
+impl Numbers {
+    fn of(arrivals: &Arrivals) -> Option<Self> {
+        let Arrivals {
+            numbered,
+            missing,
+            reordered,
+            duplicates,
+            old,
+            restarts,
+        } = *arrivals;
+        let lost = arrivals.lost();
+        let sent = numbered.saturating_sub(duplicates) + lost;
+        (numbered != 0).then(|| Self {
+            numbered,
+            missing,
+            reordered,
+            duplicates,
+            old,
+            restarts,
+            lost,
+            loss: lost as f64 / sent.max(1) as f64,
+        })
+    }
 }
 
 /// What became of the frames that were redirected to an interface.
@@ -129,7 +195,23 @@ fn tunnel(name: &str, counters: &Counters, since: Option<Duration>) -> TunnelSta
         outer_bytes: counters.outer_bytes,
         last_seen_seconds: since.map(|since| since.as_millis() as f64 / 1000.0),
         reasons: reasons(counters),
+        fragments: counters.fragments,
+        sizes: sizes(counters),
+        sequence: Numbers::of(&counters.arrivals),
     }
+}
+
+fn sizes(counters: &Counters) -> Vec<Size> {
+    if counters.packets == 0 {
+        return Vec::new();
+    }
+    let bounds = BOUNDS.into_iter().map(Some).chain([None]);
+    let size = |(up_to, packets)| Size { up_to, packets };
+    bounds.zip(counters.sizes).map(size).collect()
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Reasons that share a name (one for each action) are one here.
@@ -198,7 +280,16 @@ mod tests {
                 (Reason::GreReserved, 4),
             ],
         );
-        let b = counters(3, 1_000_000_000, &[(Reason::ChecksumBad, 5)]);
+        let mut b = counters(3, 1_000_000_000, &[(Reason::ChecksumBad, 5)]);
+        b.sizes[0] = 3;
+        b.fragments = 1;
+        b.arrivals = Arrivals {
+            numbered: 4,
+            missing: 3,
+            reordered: 1,
+            duplicates: 1,
+            ..Arrivals::ZERO
+        };
         let a = counters(0, 0, &[(Reason::ChecksumBad, 6), (Reason::Ecn, 1)]);
         let stats = stats(no_tunnel, &[(1, "b", b), (2, "a", a)], Duration::from_millis(1234));
         assert_eq!(
@@ -208,7 +299,14 @@ mod tests {
                 "tunnels": [
                     {"name": "a", "packets": 0, "bytes": 0, "outer_bytes": 0, "reasons": {"checksum_bad": 6, "ecn": 1}},
                     {"name": "b", "packets": 3, "bytes": 300, "outer_bytes": 372, "last_seen_seconds": 0.234,
-                     "reasons": {"checksum_bad": 5}}
+                     "reasons": {"checksum_bad": 5}, "fragments": 1,
+                     "sizes": [
+                         {"up_to": 128, "packets": 3}, {"up_to": 256, "packets": 0}, {"up_to": 512, "packets": 0},
+                         {"up_to": 1024, "packets": 0}, {"up_to": 1280, "packets": 0}, {"up_to": 1476, "packets": 0},
+                         {"up_to": 1500, "packets": 0}, {"up_to": null, "packets": 0}
+                     ],
+                     "sequence": {"numbered": 4, "missing": 3, "reordered": 1, "duplicates": 1, "old": 0, "restarts": 0,
+                                  "lost": 2, "loss": 0.4}}
                 ],
                 "reasons": {"unknown_tunnel": 3, "gre_reserved": 4, "checksum_bad": 11, "ecn": 1}
             })

@@ -105,6 +105,16 @@ pub(crate) fn amount(number: f64) -> String {
     }
 }
 
+/// A share, from 0 to 1, in percent; what is less than a ten thousandth but not nothing shows as such.
+pub(crate) fn percent(share: f64) -> String {
+    match share * 100.0 {
+        0.0 => "0 %".to_owned(),
+        ..0.01 => "<0.01 %".to_owned(),
+        percent if percent < 10.0 => format!("{percent:.2} %"),
+        percent => format!("{percent:.0} %"),
+    }
+}
+
 /// A time span in its largest unit.
 pub(crate) fn ago(seconds: f64) -> String {
     match seconds {
@@ -173,6 +183,19 @@ mod tests {
             (1e21, "1000000 P"),
         ] {
             assert_eq!(amount(number), text);
+        }
+    }
+
+    #[test]
+    fn shares() {
+        for (share, text) in [
+            (0.0, "0 %"),
+            (0.000_01, "<0.01 %"),
+            (0.0123, "1.23 %"),
+            (0.5, "50 %"),
+            (1.0, "100 %"),
+        ] {
+            assert_eq!(percent(share), text);
         }
     }
 

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::output::{print, print_json};
 use crate::state::Root;
-use crate::stats::{Rates, Stats};
-use crate::table::{ago, amount, render_narrow, unit};
+use crate::stats::{Rates, Size, Stats, TunnelStats};
+use crate::table::{ago, amount, percent, render_narrow, unit};
 
 /// A line of `stats --json --watch`.
 #[derive(Serialize)]
@@ -67,6 +67,7 @@ fn totals(stats: &Stats) -> String {
         ]
     });
     let mut text = render_narrow(&["tunnel", "packets", "inner", "outer", "last packet"], 1, rows);
+    push_quality(&mut text, &tunnels);
 
     let mut rows = Vec::new();
     for tunnel in tunnels {
@@ -94,6 +95,50 @@ fn totals(stats: &Stats) -> String {
         text.push_str(&render_narrow(&["sent to", "not taken"], 1, rows));
     }
     text
+}
+
+/// What tells of the way that packets came, for tunnels with traffic: fragments, long packets, and what numbers tell.
+fn push_quality(text: &mut String, tunnels: &[&TunnelStats]) {
+    let share = |part: u64, of: u64| percent(part as f64 / of.max(1) as f64);
+    let rows = tunnels.iter().filter(|tunnel| tunnel.packets != 0).map(|tunnel| {
+        // Those that fit through plain GRE on a path of 1500 bytes, and those that do not.
+        let longer = |than| {
+            let of_class = |size: &&Size| size.up_to.is_none_or(|up_to| up_to > than);
+            tunnel.sizes.iter().filter(of_class).map(|size| size.packets).sum()
+        };
+        let numbers = tunnel.sequence.as_ref().map_or_else(
+            || ["-", "-", "-"].map(str::to_owned),
+            |numbers| {
+                [
+                    percent(numbers.loss),
+                    amount(numbers.reordered as f64),
+                    amount(numbers.duplicates as f64),
+                ]
+            },
+        );
+        let mut row = vec![
+            tunnel.name.clone(),
+            share(tunnel.fragments, tunnel.packets),
+            share(longer(1280), tunnel.packets),
+            share(longer(1476), tunnel.packets),
+        ];
+        row.extend(numbers);
+        row
+    });
+    let rows: Vec<_> = rows.collect();
+    if !rows.is_empty() {
+        let header = [
+            "tunnel",
+            "fragments",
+            ">1280 B",
+            ">1476 B",
+            "lost",
+            "reordered",
+            "doubled",
+        ];
+        text.push('\n');
+        text.push_str(&render_narrow(&header, 1, rows.into_iter()));
+    }
 }
 
 /// The rates as tables, busiest first.

@@ -75,6 +75,10 @@ fn from_load_to_unload() -> Result<()> {
     assert!(text.contains("\nscrub-fra        3   99 B  183 B"), "{text}");
     assert!(text.contains("\n-       unknown_tunnel        2\n"), "{text}");
     assert!(
+        text.contains("\nscrub-fra        0 %      0 %      0 %     -          -        -\n"),
+        "{text}"
+    );
+    assert!(
         text.ends_with("\nWhat a reason means and what to do: gre-decap explain unknown_tunnel\n"),
         "{text}"
     );

@@ -8,6 +8,7 @@ mod drops;
 mod killed;
 mod loading;
 mod metrics;
+mod quality;
 mod redirects;
 mod refusals;
 mod reloading;

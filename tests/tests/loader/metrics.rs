@@ -96,6 +96,7 @@ fn families_are_those_of_the_contract() -> Result<()> {
         let kind = match family.name.as_str() {
             "gre_decap_interface" | "gre_decap_build" => OpenMetricsType::Info,
             "gre_decap_last_seen_timestamp_seconds" => OpenMetricsType::Gauge,
+            "gre_decap_packet_size_bytes" => OpenMetricsType::Histogram,
             _ => OpenMetricsType::Counter,
         };
         assert_eq!(family.kind, kind, "{}", family.name);

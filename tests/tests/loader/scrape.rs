@@ -116,6 +116,20 @@ impl Scrape {
     }
 }
 
+impl Scrape {
+    /// The buckets of a histogram with these labels, each with its upper bound, and its sum.
+    pub(crate) fn histogram(&self, family: &str, labels: &str) -> Option<(Vec<(f64, f64)>, f64)> {
+        let family = self.0.iter().find(|other| other.name == family)?;
+        let (_, value) = family.samples.iter().find(|(other, _)| other.join(" ") == labels)?;
+        let OpenMetricsValue::Histogram(histogram) = value else {
+            return None;
+        };
+        let buckets = histogram.buckets.iter();
+        let buckets = buckets.map(|bucket| (bucket.upper_bound, number(&bucket.count)));
+        Some((buckets.collect(), number(histogram.sum.as_ref()?)))
+    }
+}
+
 fn number(number: &MetricNumber) -> f64 {
     number.as_f64()
 }
