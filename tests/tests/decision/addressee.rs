@@ -14,7 +14,8 @@ const OWN: Mac = Link::DESTINATION;
 /// The packets' tunnels, with another line about what is inside and how it is delivered.
 fn reference(lines: &str) -> Result<Reference> {
     let inner = r#"inner = ["ipv4", "ipv6", "ethernet", "mpls"]"#;
-    Ok(Reference::new(&CONFIG.replace(inner, lines))?.with_mac(OWN))
+    let own = gre_common::link::Mac::from_bytes(OWN);
+    Ok(Reference::on(Some(own), &CONFIG.replace(inner, lines))?)
 }
 
 const STACK: &str = "";

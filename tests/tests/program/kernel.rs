@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +13,7 @@ use gre_common::Reason;
 use gre_common::counters::Counters;
 use gre_common::maps::{COUNTERS, SEQUENCES};
 use gre_common::sequence::SequenceState;
+use gre_user::bpf::{AttachMode, XdpLink};
 use gre_user::config::Config;
 use gre_user::datapath::Datapath;
 use gre_user::host::cpus::online_cpus;
@@ -23,8 +25,13 @@ use nix::time::{ClockId, clock_gettime};
 use crate::support::outcome::{Counted, Counter, Outcome};
 
 /// `enum xdp_action` of linux/bpf.h.
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
+pub(crate) const XDP_DROP: u32 = 1;
+pub(crate) const XDP_PASS: u32 = 2;
+pub(crate) const XDP_TX: u32 = 3;
+pub(crate) const XDP_REDIRECT: u32 = 4;
+
+/// In the place of an interface's index: the kernel takes the loopback interface.
+const NO_INTERFACE: u32 = 0;
 
 /// The shortest frame that the kernel test-runs: an Ethernet header (bpf_test_init()).
 pub(crate) const SHORTEST: usize = 14;
@@ -38,6 +45,16 @@ pub(crate) struct Kernel {
     max_tunnels: u32,
     /// The counters after the last frame, by tunnel id.
     seen: Vec<Counters>,
+}
+
+/// What the program did with a frame.
+pub(crate) struct Run {
+    /// The XDP action.
+    pub(crate) action: u32,
+    /// The frame as it was left.
+    pub(crate) frame: Vec<u8>,
+    /// By how much each counter went up, those that did.
+    pub(crate) counted: Counted,
 }
 
 /// Whether the program can be loaded here; if not, the test `name` has been skipped.
@@ -74,13 +91,22 @@ impl Kernel {
 
     /// The same with another log level. Nobody reads the log.
     pub(crate) fn load_logging(text: &str, level: LogLevel) -> Result<Self> {
+        Self::load_with(text, level, &Surroundings::default())
+    }
+
+    /// The same on a host with these interfaces and next hops, which are of the calling thread's network namespace.
+    pub(crate) fn load_in(text: &str, surroundings: &Surroundings) -> Result<Self> {
+        Self::load_with(text, LogLevel::Off, surroundings)
+    }
+
+    fn load_with(text: &str, level: LogLevel, surroundings: &Surroundings) -> Result<Self> {
         let config = Config::from_str(text, "fixture")?;
         let names = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
         let ids = Ids::assign(names, &BTreeMap::new(), config.max_tunnels)?;
         let tables = Tables::of(&config, &ids, &online_cpus()?)?;
         let settings = Settings::of(&config, &tables, level, [0; 2]);
         let mut datapath = Datapath::load(&settings, &tables, None)?;
-        datapath.fill(&tables, &Surroundings::default())?;
+        datapath.fill(&tables, surroundings)?;
         let counters = PerCpuArray::try_from(take(datapath.ebpf(), COUNTERS)?)?;
         let sequences = Array::try_from(take(datapath.ebpf(), SEQUENCES)?)?;
         let tunnels = config.tunnels.len() as u32;
@@ -116,10 +142,23 @@ impl Kernel {
         self.run_with(frame, Some(first))
     }
 
+    /// Runs the program on a frame that came in on an interface of the calling thread's network namespace, with `first` bytes
+    /// in the first buffer. The kernel wants a program on that interface.
+    pub(crate) fn run_on(&mut self, ingress: u32, frame: &[u8], first: usize) -> Result<Run> {
+        self.run_in(frame, Some(context(first, ingress)))
+            .with_context(|| format!("{first} bytes in the first buffer, on interface {ingress}"))
+    }
+
+    /// Attaches the program to an interface of the calling thread's network namespace, for as long as the link is held.
+    pub(crate) fn attach(&mut self, interface: u32) -> Result<XdpLink> {
+        let program = self.datapath.program()?.fd()?;
+        XdpLink::attach(program.as_fd(), interface, AttachMode::Native).context("attach the program")
+    }
+
     /// Whether [`Self::run_split`] works: before Linux 6.18 the kernel refuses a first buffer shorter than the frame.
     pub(crate) fn can_split(&mut self) -> Result<bool> {
         let frame = [0; 2 * SHORTEST];
-        match self.test_run(&frame, Some(SHORTEST)) {
+        match self.test_run(&frame, Some(&context(SHORTEST, NO_INTERFACE))) {
             Ok(_) => Ok(true),
             Err(ProgramError::SyscallError(error)) if error.io_error.kind() == ErrorKind::InvalidInput => Ok(false),
             Err(error) => Err(error).context("run a frame in two buffers"),
@@ -130,7 +169,7 @@ impl Kernel {
     pub(crate) fn longest_first(&mut self) -> Result<usize> {
         let frame = [0; 1 << 14];
         let mut out = frame;
-        let mut context = context(frame.len());
+        let mut context = context(frame.len(), NO_INTERFACE);
         let options = TestRunOptions {
             data_in: Some(&frame),
             data_out: Some(&mut out),
@@ -148,29 +187,41 @@ impl Kernel {
     }
 
     fn run_with(&mut self, frame: &[u8], first: Option<usize>) -> Result<Outcome> {
-        let before = now(ClockId::CLOCK_MONOTONIC_COARSE)?;
-        let (action, out) = self
-            .test_run(frame, first)
-            .with_context(|| format!("test-run {} bytes, {first:?} in the first buffer", frame.len()))?;
-        let after = now(ClockId::CLOCK_MONOTONIC_COARSE)?;
-        let passed = match action {
-            XDP_PASS => Some(out),
+        let run = self
+            .run_in(frame, first.map(|first| context(first, NO_INTERFACE)))
+            .with_context(|| format!("{first:?} bytes in the first buffer"))?;
+        let passed = match run.action {
+            XDP_PASS => Some(run.frame),
             XDP_DROP => None,
             other => bail!("XDP action {other}"),
         };
-        let counted = self.newly_counted(before, after)?;
-        Ok(Outcome { passed, counted })
+        Ok(Outcome {
+            passed,
+            counted: run.counted,
+        })
+    }
+
+    fn run_in(&mut self, frame: &[u8], context: Option<Vec<u8>>) -> Result<Run> {
+        let before = now(ClockId::CLOCK_MONOTONIC_COARSE)?;
+        let (action, out) = self
+            .test_run(frame, context.as_deref())
+            .with_context(|| format!("test-run {} bytes", frame.len()))?;
+        let after = now(ClockId::CLOCK_MONOTONIC_COARSE)?;
+        Ok(Run {
+            action,
+            frame: out,
+            counted: self.newly_counted(before, after)?,
+        })
     }
 
     /// The XDP action, and the frame after it.
-    fn test_run(&mut self, frame: &[u8], first: Option<usize>) -> Result<(u32, Vec<u8>), ProgramError> {
-        let context = first.map(context);
+    fn test_run(&mut self, frame: &[u8], context: Option<&[u8]>) -> Result<(u32, Vec<u8>), ProgramError> {
         // The program only ever shortens frames: a longer one would not fit and be an error.
         let mut out = vec![0; frame.len()];
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
-            ctx_in: context.as_deref(),
+            ctx_in: context,
             ..TestRunOptions::new()
         };
         let program = self.datapath.program().map_err(|_| ProgramError::NotLoaded)?;
@@ -267,10 +318,13 @@ impl Kernel {
     }
 }
 
-/// `struct xdp_md` of linux/bpf.h for a frame with so many bytes in the first buffer: here `data` and `data_end` are offsets.
-fn context(first: usize) -> Vec<u8> {
+/// `struct xdp_md` of linux/bpf.h for a frame with so many bytes in the first buffer, which came in on an interface: here `data`
+/// and `data_end` are offsets.
+fn context(first: usize, ingress: u32) -> Vec<u8> {
     let (data, data_end, rest) = (0, first as u32, 0);
-    [data, data_end, rest, rest, rest, rest].map(u32::to_ne_bytes).concat()
+    [data, data_end, rest, ingress, rest, rest]
+        .map(u32::to_ne_bytes)
+        .concat()
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {

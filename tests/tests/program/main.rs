@@ -9,6 +9,8 @@ mod support;
 
 mod buffers;
 mod fixtures;
+mod forwarding;
 mod generated;
 mod kernel;
 mod loaded;
+mod router;

@@ -31,20 +31,22 @@ impl Reference {
     /// # Errors
     /// If the text is no valid configuration.
     pub(crate) fn new(text: &str) -> Result<Self, ConfigError> {
+        Self::on(None, text)
+    }
+
+    /// The same on an interface with this MAC address.
+    ///
+    /// # Errors
+    /// If the text is no valid configuration.
+    pub(crate) fn on(own_mac: Option<Mac>, text: &str) -> Result<Self, ConfigError> {
         let config = Config::from_str(text, "fixture")?;
         let states = RefCell::new(vec![SequenceState::default(); config.tunnels.len()]);
         Ok(Self {
             config,
-            own_mac: None,
+            own_mac,
             states,
             now: Cell::new(START),
         })
-    }
-
-    /// The same on an interface with this MAC address.
-    pub(crate) fn with_mac(self, mac: [u8; 6]) -> Self {
-        let own_mac = Some(Mac::from_bytes(mac));
-        Self { own_mac, ..self }
     }
 
     /// The tunnel's id. 0, which is none's, if there is no tunnel of this name.
