@@ -215,6 +215,15 @@ fn put_in_force(
         .context("the loaded program has no descriptor")?;
     let mut applied = plan.apply(root, program.as_fd(), programs, Interface::by_name)?;
     applied.warnings.extend(uncounted);
+    if settings.features.spread
+        && let Some(name) = applied.in_generic_mode()
+    {
+        let line = format!(
+            "interface {name}: runs in generic mode, in which the kernel loses packets that are spread over cores; set spread = \"off\", \
+             or use a network card whose driver has XDP"
+        );
+        return Err(applied.undo(anyhow!(line)));
+    }
     let devices = &survey.surroundings.devices;
     let pass = pass.as_ref().map(AsFd::as_fd);
     match attach_pass(root, pass, &survey.want_program, devices, &mut applied)

@@ -237,6 +237,15 @@ impl Undo {
 }
 
 impl Applied {
+    /// An interface on which the program runs in generic mode, if there is one.
+    pub fn in_generic_mode(&self) -> Option<&str> {
+        let mut generic = self
+            .interfaces
+            .iter()
+            .filter(|attached| attached.mode == XdpMode::Generic);
+        generic.next().map(|attached| attached.name.as_str())
+    }
+
     /// Puts everything back after `error`.
     pub fn undo(self, error: anyhow::Error) -> Undone {
         let failed = self.done.iter().rev().filter_map(|step| step.run().err());

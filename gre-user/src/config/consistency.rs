@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::error::ConfigError;
+use super::interface::Mode;
 use super::mss::ClampMss;
 use super::protect::Guard;
 use super::section::{Section, Sections};
@@ -17,6 +18,7 @@ pub(super) fn check(config: &Config, sections: &Sections<'_>) -> Result<(), Conf
     distinct_names(tunnels.zip(&sections.tunnels), "tunnel")?;
     distinct_endpoints(config, sections)?;
     remotes_fit(config, sections)?;
+    spread_is_native(config, sections)?;
     prefixes_where_needed(config, sections)
 }
 
@@ -80,6 +82,29 @@ fn remotes_fit(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigErr
             ));
         };
         free = left;
+    }
+    Ok(())
+}
+
+/// In generic mode, Linux loses track of where a packet begins when it copies one to make room for XDP (`skb_pp_cow_data()` drops
+/// `mac_len`, which `cpu_map_generic_redirect()` counts on, since 6.9): what another core then passes to the stack is garbage to it.
+fn spread_is_native(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
+    let Some(generic) = config
+        .interfaces
+        .iter()
+        .find(|interface| interface.mode == Mode::Generic)
+    else {
+        return Ok(());
+    };
+    for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
+        if tunnel.spread != Spread::Off {
+            let message = format!(
+                "needs native mode, since the kernel loses such packets in generic mode, and [[interface]] \"{}\" has that; give it \
+                 mode = \"native\", or write \"off\"",
+                generic.name
+            );
+            return Err(section.error("spread", message));
+        }
     }
     Ok(())
 }

@@ -49,6 +49,31 @@ fn auto_is_native_where_the_driver_can_and_generic_with_a_warning_elsewhere() ->
     Ok(())
 }
 
+/// What is spread would be lost there (see the check of the configuration for why).
+#[test]
+fn auto_is_not_generic_where_tunnels_are_spread() -> Result<()> {
+    let site = site_or_return!();
+    let spread = |interface: &str| with_mode(interface, "auto") + "\nspread = \"all\"\n";
+    let line = |interface: &str, and: &str| {
+        format!(
+            "interface {interface}: runs in generic mode, in which the kernel loses packets that are spread over cores; set \
+             spread = \"off\", or use a network card whose driver has XDP{and}"
+        )
+    };
+    site.refused(&spread("lo"), "load", 1, &line("lo", ""))?;
+    // Where it already is in generic mode, too.
+    site.run(&with_mode(WAN, "generic"), "load")?;
+    site.refused(
+        &spread(WAN),
+        "load",
+        1,
+        &line(WAN, "; what was running goes on as before"),
+    )?;
+    site.ok("", "unload")?;
+    assert_eq!(site.ok(&spread(WAN), "load")?, "loaded 1 tunnel on wan0 (native)\n");
+    Ok(())
+}
+
 #[test]
 fn a_driver_without_native_xdp_is_refused() -> Result<()> {
     let site = site_or_return!();

@@ -259,6 +259,23 @@ fn remotes_must_fit_the_maps() {
 }
 
 #[test]
+fn spread_needs_native_mode() {
+    let interface = |name: &str, mode: &str| format!("[[interface]]\nname = '{name}'\nmode = '{mode}'\n");
+    let text = |mode: &str, spread: &str| {
+        let interfaces = interface("eth0", "native") + &interface("eth1", mode);
+        format!("{interfaces}{TUNNEL}spread = '{spread}'")
+    };
+    for (mode, spread) in [("generic", "off"), ("native", "all"), ("auto", "0")] {
+        valid(&text(mode, spread));
+    }
+    assert_errors(&[(
+        &text("generic", "0"),
+        "11: [[tunnel]] \"a\": key `spread`: needs native mode, since the kernel loses such packets in generic mode, and \
+         [[interface]] \"eth1\" has that; give it mode = \"native\", or write \"off\"",
+    )]);
+}
+
+#[test]
 fn what_needs_protected_prefixes() {
     const NEEDS: &str = "needs `prefixes` in [protect]; write them there, or set it to \"off\"";
     assert_errors(&[
