@@ -243,6 +243,22 @@ fn a_locked_mtu_of_the_route_counts(net: &Net, lines: &str) -> Result<()> {
     too_big(net, lines)
 }
 
+/// What an IPv4 route says of its MTU without locking it, the kernel heeds when it forwards, and does not tell a program
+/// (`ip_mtu_from_fib_result()`).
+#[test]
+fn an_mtu_of_the_route_that_is_not_locked_is_for_the_kernel_alone() -> Result<()> {
+    let net = net_or_return!();
+    net.router
+        .ip(&format!("route replace 192.0.2.80/32 dev lan0 mtu {NARROW}"))?;
+    let header = Ipv4 {
+        dont_fragment: true,
+        ..inner_v4()
+    };
+    let packet = datagram_v4(&header, &[5; 1400]);
+    Trial::new(&net, STACK)?.answers(&packet, FRAGMENTATION_NEEDED)?;
+    Trial::new(&net, ROUTE)?.forwards(&packet, &net.lan.1, &net.lan.0)
+}
+
 fn too_big(net: &Net, lines: &str) -> Result<()> {
     let trial = Trial::new(net, lines)?;
     let narrow = usize::from(NARROW);
