@@ -2,6 +2,8 @@
 
 mod refusal;
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use aya::maps::{CpuMap, ProgramArray};
 use aya::programs::{ProgramFd, ProgramInfo, Xdp};
@@ -184,6 +186,22 @@ impl Datapath {
     /// If it says nothing.
     pub fn info(&mut self) -> Result<ProgramInfo> {
         self.program()?.info().context("the loaded program cannot be looked at")
+    }
+
+    /// What the kernel says about each program of the object that is loaded, by its name there.
+    ///
+    /// # Errors
+    ///
+    /// If it says nothing.
+    pub fn infos(&self) -> Result<BTreeMap<String, ProgramInfo>> {
+        let loaded = self.ebpf.programs().filter(|(_, program)| program.fd().is_ok());
+        loaded
+            .map(|(name, program)| {
+                let info = program.info();
+                let info = info.with_context(|| format!("the loaded program {name} cannot be looked at"))?;
+                Ok((name.to_owned(), info))
+            })
+            .collect()
     }
 
     /// Fills the maps.

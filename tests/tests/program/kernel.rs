@@ -122,9 +122,11 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// What the kernel says about the program.
-    pub(crate) fn info(&mut self) -> Result<ProgramInfo> {
-        self.datapath.info()
+    /// What the kernel says about each loaded program, by its name: the one that decapsulates, those that go on with packets
+    /// where the configuration needs them, and the one that passes everything.
+    pub(crate) fn infos(&mut self) -> Result<BTreeMap<String, ProgramInfo>> {
+        self.datapath.load_pass()?;
+        self.datapath.infos()
     }
 
     /// Runs the program on a frame, as much of it in the first buffer as fits into a page.

@@ -1,26 +1,86 @@
-//! What the kernel says about the loaded program.
+//! What the kernel says about the loaded programs.
 
-use anyhow::{Context, Result};
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
 use gre_user::settings::LogLevel;
 
 use crate::kernel::{Kernel, load_or_return};
 use crate::support::frames::CONFIGS;
 use crate::support::split::CONFIG;
+use gre_tests::skip::say;
 
 /// Instructions that the verifier may walk: a fifth of what it gives up at, so that growth shows early.
 const MOST_VERIFIED: u32 = 200_000;
+/// The same of programs that log every packet, which nobody runs for long: half of it.
+const MOST_VERIFIED_LOGGING: u32 = 500_000;
+
+/// The program that decapsulates.
+const DECAP: &str = "gre_decap";
+/// The one that goes on with packets on the same core.
+const FORWARD: &str = "gre_forward";
+/// The one that goes on with them on another.
+const SPREAD: &str = "gre_spread";
+/// The one for interfaces that take redirected frames only with a program.
+const PASS: &str = "gre_pass";
+
+/// A tunnel with more lines.
+fn tunnel(local: u8, lines: &str) -> String {
+    format!("[[tunnel]]\nname = 't{local}'\nlocal = '198.51.100.{local}'\nremote = '203.0.113.10'\n{lines}\n")
+}
+
+const ROUTE: &str = "deliver = 'route'";
+const INTERFACE: &str = "deliver = { interface = 'lan0' }";
+const TO_ALL: &str = "spread = 'all'";
+
+/// A tunnel to the stack, and one for each of the lines beside it.
+fn beside_stack(lines: &[&str]) -> String {
+    let others = (21..).zip(lines).map(|(local, lines)| tunnel(local, lines));
+    [tunnel(20, "")].into_iter().chain(others).collect()
+}
+
+/// Bytes of each program as the kernel runs it, before it is compiled to machine code.
+fn sizes(config: &str, level: LogLevel) -> Result<BTreeMap<String, u32>> {
+    let infos = Kernel::load_logging(config, level)?.infos()?;
+    let sizes = infos.into_iter().map(|(name, info)| {
+        let size = info.size_translated();
+        Ok((name, size.context("the kernel does not tell a program's size")?))
+    });
+    sizes.collect()
+}
 
 #[test]
 fn verifies_with_room_to_spare() -> Result<()> {
     load_or_return!();
-    for config in CONFIGS.iter().chain([&CONFIG]) {
-        let verified = Kernel::load(config)?.info()?.verified_instruction_count();
-        let verified = verified.context("the kernel does not tell how much it verified (before 5.16)")?;
-        assert!(
-            verified < MOST_VERIFIED,
-            "{verified} instructions verified, for{config}"
-        );
+    let forwarding = [
+        beside_stack(&[ROUTE]),
+        beside_stack(&[INTERFACE]),
+        beside_stack(&[TO_ALL]),
+        beside_stack(&[ROUTE, INTERFACE]),
+        beside_stack(&[ROUTE, INTERFACE, TO_ALL]),
+        beside_stack(&[ROUTE, INTERFACE, TO_ALL])
+            + &tunnel(30, "key = 7\nsequence = 'ordered'").replace(".10'", ".0/24'"),
+    ];
+    let configs = CONFIGS.iter().copied().chain([CONFIG]);
+    let mut most: BTreeMap<(String, String), u32> = BTreeMap::new();
+    for config in configs.chain(forwarding.iter().map(String::as_str)) {
+        for (level, limit) in [(LogLevel::Off, MOST_VERIFIED), (LogLevel::Trace, MOST_VERIFIED_LOGGING)] {
+            for (name, info) in Kernel::load_logging(config, level)?.infos()? {
+                let verified = info.verified_instruction_count();
+                let verified = verified.context("the kernel does not tell how much it verified (before 5.16)")?;
+                ensure!(
+                    verified < limit,
+                    "{name}: {verified} instructions verified at log level {level}, for{config}"
+                );
+                most.entry((level.to_string(), name))
+                    .and_modify(|most| *most = verified.max(*most))
+                    .or_insert(verified);
+            }
+        }
     }
+    say(&format!("instructions verified, at most: {most:?}"));
+    let names: BTreeSet<&str> = most.keys().map(|(_, name)| name.as_str()).collect();
+    ensure!(names.into_iter().eq([DECAP, FORWARD, PASS, SPREAD]), "{most:?}");
     Ok(())
 }
 
@@ -29,12 +89,57 @@ fn verifies_with_room_to_spare() -> Result<()> {
 fn log_level_decides_on_what_is_loaded() -> Result<()> {
     load_or_return!();
     let size = |level| {
-        let info = Kernel::load_logging(CONFIG, level)?.info()?;
-        info.size_translated()
-            .context("the kernel does not tell the program's size")
+        let sizes = sizes(CONFIG, level)?;
+        sizes.get(DECAP).copied().context("the program is loaded")
     };
     let (off, info, debug) = (size(LogLevel::Off)?, size(LogLevel::Info)?, size(LogLevel::Debug)?);
     assert_eq!(off, info, "only debugging logs packets");
     assert!(off < debug, "{off} bytes without logging, {debug} with");
+    Ok(())
+}
+
+/// What no tunnel is configured to do is not even code.
+#[test]
+fn what_is_not_configured_is_not_loaded() -> Result<()> {
+    load_or_return!();
+    let sizes = |lines: &[&str]| sizes(&beside_stack(lines), LogLevel::Off);
+    let stack = sizes(&[])?;
+    ensure!(stack.keys().eq([DECAP, PASS]), "for the stack alone: {stack:?}");
+    // What is done by other code, or none, is nobody else's cost.
+    for lines in [
+        "checksum = 'forbidden'",
+        "sequence = 'ordered'",
+        "enabled = false",
+        "key = 7",
+        "inner = ['ipv6']",
+    ] {
+        ensure!(sizes(&[lines])? == stack, "{lines}: not the same program");
+    }
+
+    let (route, interface, spread) = (sizes(&[ROUTE])?, sizes(&[INTERFACE])?, sizes(&[TO_ALL])?);
+    ensure!(route.keys().eq([DECAP, FORWARD, PASS]), "{route:?}");
+    ensure!(interface.keys().eq([DECAP, FORWARD, PASS]), "{interface:?}");
+    ensure!(spread.keys().eq([DECAP, PASS, SPREAD]), "{spread:?}");
+    for (what, sizes) in [("route", &route), ("interface", &interface), ("spread", &spread)] {
+        ensure!(
+            stack[DECAP] < sizes[DECAP],
+            "{what}: {} bytes, {} for the stack",
+            sizes[DECAP],
+            stack[DECAP]
+        );
+    }
+
+    // Each of them has only its own part in the programs that go on with packets.
+    let both = sizes(&[ROUTE, INTERFACE])?;
+    ensure!(
+        route[FORWARD] < both[FORWARD] && interface[FORWARD] < both[FORWARD],
+        "{route:?}, {interface:?}, {both:?}"
+    );
+    let all = sizes(&[ROUTE, INTERFACE, TO_ALL])?;
+    ensure!(both[DECAP] < all[DECAP] && spread[DECAP] < all[DECAP], "{all:?}");
+    ensure!(both[FORWARD] == all[FORWARD] && spread[SPREAD] < all[SPREAD], "{all:?}");
+    say(&format!(
+        "bytes: {stack:?} for the stack, {route:?} by route, {interface:?} to an interface, {spread:?} spread, {all:?} all"
+    ));
     Ok(())
 }
