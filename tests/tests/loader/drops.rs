@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, MapData, PerCpuArray};
 use gre_common::Reason;
 use gre_common::sample::Bucket;
 use gre_tests::frame::{GreChecksum, Packet};
@@ -377,14 +377,6 @@ fn swallowed(site: &Site) -> Result<u64> {
     let buckets: PerCpuArray<MapData, Bucket> = site.pinned("BUCKETS")?.try_into()?;
     let bad = buckets.get(&(Reason::ChecksumBad as u32), 0)?;
     Ok(bad.iter().map(|bucket| bucket.swallowed).sum())
-}
-
-impl Site {
-    /// A map of the generation in force.
-    fn pinned(&self, name: &str) -> Result<Map> {
-        let path = format!("{}/current/{name}", crate::site::ROOT);
-        self.origin.run(|| Ok(Map::from_map_data(MapData::from_pin(&path)?)?))
-    }
 }
 
 #[test]

@@ -16,3 +16,4 @@ mod runner;
 mod running;
 mod scrape;
 mod site;
+mod surroundings;

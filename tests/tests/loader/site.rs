@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use aya::maps::{Map, MapData};
 use gre_tests::frame::{Addresses, Gre, Ipv4, Link, Outer, PROTOCOL_GRE, PROTOCOL_UDP, Packet, udp_datagram};
 use gre_tests::lab::{Lab, Namespace, PATIENCE, Wire};
 use gre_tests::skip::binary_or_skip;
@@ -155,6 +156,12 @@ impl Site {
         let mut files: Vec<_> = String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect();
         files.sort();
         Ok(files)
+    }
+
+    /// A map of the generation in force.
+    pub(crate) fn pinned(&self, name: &str) -> Result<Map> {
+        let path = format!("{ROOT}/current/{name}");
+        self.origin.run(|| Ok(Map::from_map_data(MapData::from_pin(&path)?)?))
     }
 
     /// Sends a UDP datagram through the tunnel from `source` with `key`.
