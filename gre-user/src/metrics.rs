@@ -156,9 +156,11 @@ impl Writer<'_, '_> {
         build.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
 
         let interfaces = &self.scrape.snapshot.interfaces;
-        let mut family = self.family("interface", "Where the program is attached", MetricType::Info, None)?;
-        for view in interfaces {
-            family.encode_info(&[("interface", view.name.as_str()), ("mode", view.mode().as_str())])?;
+        if !interfaces.is_empty() {
+            let mut family = self.family("interface", "Where the program is attached", MetricType::Info, None)?;
+            for view in interfaces {
+                family.encode_info(&[("interface", view.name.as_str()), ("mode", view.mode().as_str())])?;
+            }
         }
 
         let reloads = self.scrape.reloads;
@@ -171,9 +173,12 @@ impl Writer<'_, '_> {
     }
 
     fn tunnel_counters(&mut self, name: &str, help: &str, value: impl Fn(&Counters) -> u64) -> fmt::Result {
-        let snapshot = &self.scrape.snapshot;
+        let tunnels = those(&self.scrape.snapshot, |_| true);
+        if tunnels.is_empty() {
+            return Ok(());
+        }
         let mut family = self.family(name, help, MetricType::Counter, None)?;
-        for (tunnel, counters) in snapshot.tunnels() {
+        for (tunnel, counters) in tunnels {
             counter(&mut family, &[("tunnel", tunnel)], value(counters))?;
         }
         Ok(())
@@ -207,8 +212,11 @@ impl Writer<'_, '_> {
     fn sizes(&mut self) -> fmt::Result {
         let snapshot = &self.scrape.snapshot;
         let help = "Bytes of the delivered packets from the inner header on";
-        let mut family = self.family("packet_size", help, MetricType::Histogram, Some(&Unit::Bytes))?;
-        let busy = snapshot.tunnels().filter(|(_, counters)| counters.packets != 0);
+        let busy = those(snapshot, |counters| counters.packets != 0);
+        if busy.is_empty() {
+            return Ok(());
+        }
+        let mut family = self.family("packet_size_bytes", help, MetricType::Histogram, None)?;
         for (tunnel, counters) in busy {
             let bounds = BOUNDS.into_iter().map(f64::from).chain([f64::INFINITY]);
             let buckets: Vec<_> = bounds.zip(counters.sizes).collect();
@@ -223,8 +231,12 @@ impl Writer<'_, '_> {
     fn fragments(&mut self) -> fmt::Result {
         let snapshot = &self.scrape.snapshot;
         let help = "Inner packets that are fragments, of those that nothing is wrong with";
+        let busy = those(snapshot, |counters| counters.packets != 0);
+        if busy.is_empty() {
+            return Ok(());
+        }
         let mut family = self.family("fragments", help, MetricType::Counter, None)?;
-        for (tunnel, counters) in snapshot.tunnels().filter(|(_, counters)| counters.packets != 0) {
+        for (tunnel, counters) in busy {
             counter(&mut family, &[("tunnel", tunnel)], counters.fragments)?;
         }
         Ok(())
@@ -235,8 +247,12 @@ impl Writer<'_, '_> {
         let snapshot = &self.scrape.snapshot;
         let help = "What sequence numbers tell of the way from the sender: packets numbered, numbers missing when a newer one \
                     came, of these reordered (came later), duplicate, too old to tell, and restarts of the sender";
+        let numbered = those(snapshot, |counters| counters.arrivals.numbered != 0);
+        if numbered.is_empty() {
+            return Ok(());
+        }
         let mut family = self.family("sequence", help, MetricType::Counter, None)?;
-        for (tunnel, counters) in snapshot.tunnels() {
+        for (tunnel, counters) in numbered {
             let Arrivals {
                 numbered,
                 missing,
@@ -245,9 +261,6 @@ impl Writer<'_, '_> {
                 old,
                 restarts,
             } = counters.arrivals;
-            if numbered == 0 {
-                continue;
-            }
             for (event, count) in [
                 ("numbered", numbered),
                 ("missing", missing),
@@ -266,8 +279,12 @@ impl Writer<'_, '_> {
         let (snapshot, offset) = (&self.scrape.snapshot, self.scrape.offset);
         let help = "When a tunnel last delivered a packet, in seconds since 1970";
         let name = "last_seen_timestamp";
+        let seen = those(snapshot, |counters| counters.last_seen != 0);
+        if seen.is_empty() {
+            return Ok(());
+        }
         let mut family = self.family(name, help, MetricType::Gauge, Some(&Unit::Seconds))?;
-        for (tunnel, counters) in snapshot.tunnels().filter(|(_, counters)| counters.last_seen != 0) {
+        for (tunnel, counters) in seen {
             let seen = offset.unix(Duration::from_nanos(counters.last_seen)).as_millis() as f64 / 1000.0;
             family.encode_family(&[("tunnel", tunnel)])?.encode_gauge(&seen)?;
         }
@@ -283,6 +300,11 @@ impl Writer<'_, '_> {
     ) -> Result<MetricEncoder<'f>, fmt::Error> {
         self.encoder.encode_descriptor(name, help, unit, kind)
     }
+}
+
+/// The tunnels of this kind. A family without metrics is better not begun: some parsers stumble over it.
+fn those(snapshot: &Snapshot, is_one: impl Fn(&Counters) -> bool) -> Vec<(&str, &Counters)> {
+    snapshot.tunnels().filter(|(_, counters)| is_one(counters)).collect()
 }
 
 fn counter(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {

@@ -118,6 +118,18 @@ fn families_are_those_of_the_contract() -> Result<()> {
 }
 
 #[test]
+fn a_configuration_that_does_nothing_is_scraped_too() -> Result<()> {
+    let site = site_or_return!();
+    let mut runner = Runner::start(&site, "", "")?;
+    runner.says()?;
+    runner.says()?;
+    let scrape = Scrape::of(&site, DEFAULT)?;
+    assert_eq!(scrape.value("gre_decap_config_reloads", "result=success"), Some(0.0));
+    assert_eq!(ask(&site, DEFAULT, "GET /healthz")?.status, 503);
+    Ok(())
+}
+
+#[test]
 fn http_is_answered_as_it_asks() -> Result<()> {
     let site = site_or_return!();
     let mut runner = Runner::start(&site, CONFIG, "--keep")?;
