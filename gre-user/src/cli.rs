@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{check, drops, explain, load, run, stats, status, unload};
+use crate::commands::{check, drops, explain, load, run, stats, status, top, unload};
 use crate::error::Error;
 use crate::listen::{DEFAULT_LISTEN, Listen};
 use crate::output::{print, report};
@@ -50,6 +50,8 @@ enum Command {
     Status(Json),
     /// Show counters per tunnel and reason
     Stats(Stats),
+    /// Show rates as a live view of the whole screen; h explains its keys
+    Top(Top),
     /// Follow packets that are not delivered, sampled, until interrupted; a reason's samples are limited to some hundred a
     /// second and CPU
     Drops(Drops),
@@ -85,6 +87,13 @@ struct Stats {
     /// Show rates every so many seconds until interrupted, with --json as one line each
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
     watch: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+struct Top {
+    /// How often to look, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    interval: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -167,6 +176,7 @@ fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
             json: Json { json },
             watch,
         }) => stats::execute(&root, json, watch),
+        Command::Top(Top { interval }) => top::execute(&root, interval),
         Command::Drops(Drops {
             reason,
             tunnel,

@@ -7,4 +7,5 @@ pub mod load;
 pub mod run;
 pub mod stats;
 pub mod status;
+pub mod top;
 pub mod unload;

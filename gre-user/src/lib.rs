@@ -40,3 +40,4 @@ pub mod stats;
 pub mod surroundings;
 mod table;
 pub mod tables;
+pub mod top;

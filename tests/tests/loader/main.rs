@@ -17,3 +17,4 @@ mod running;
 mod scrape;
 mod site;
 mod surroundings;
+mod top;

@@ -102,7 +102,6 @@ fn wrong_usage() -> Result<()> {
             "load --json",
             "unexpected argument '--json' found; see `gre-decap --help`",
         ),
-        ("top", "unrecognized subcommand 'top'; see `gre-decap --help`"),
         (
             "run --listen 9470",
             "invalid value '9470' for '--listen <ADDR>': expected an address and port such as 127.0.0.1:9470 or [::1]:9470, \
