@@ -4,6 +4,7 @@
 //! `cargo xtask test` sets it; without it these tests are skipped.
 
 mod attaching;
+mod dist;
 mod drops;
 mod killed;
 mod loading;
