@@ -1,22 +1,28 @@
 //! The README's commands and configuration files do what it says.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use gre_tests::lab::{Lab, Namespace};
 use gre_tests::skip::binary_or_skip;
 
 /// What CI and the other tests run themselves.
-const RUN_ELSEWHERE: [&str; 4] = [
+const RUN_ELSEWHERE: [&str; 6] = [
     "cargo xtask demo",
     "cargo xtask test",
     "cargo xtask build",
     // Writes outside the laboratory; the file it copies is the one that is tested.
     "install -m 755 target/release/gre-decap /usr/local/sbin/",
+    // The tests of the loader run these in a terminal, and beside a `gre-decap run`.
+    "gre-decap top",
+    "curl http://127.0.0.1:9470/metrics",
 ];
+
+/// What stands for the reader's own.
+const CAPTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packets/gre-plain.pcap");
 
 #[test]
 fn commands_work_in_their_order() -> Result<()> {
@@ -41,12 +47,16 @@ fn commands_work_in_their_order() -> Result<()> {
         let arguments = line
             .strip_prefix("gre-decap ")
             .with_context(|| format!("nothing runs `{line}`"))?;
+        let arguments = arguments.split_whitespace().map(|argument| match argument {
+            "capture.pcap" => CAPTURE,
+            argument => argument,
+        });
         let mut command = host.command(&binary);
-        command.arg("--config").arg(&file).args(arguments.split_whitespace());
+        command.arg("--config").arg(&file).args(arguments);
         run(&mut command, line)?;
         ran += 1;
     }
-    assert!(ran >= 7, "only {ran} commands found");
+    assert!(ran >= 13, "only {ran} commands found");
     Ok(())
 }
 
@@ -83,12 +93,14 @@ fn host(lab: &Lab) -> Result<(Namespace, Namespace)> {
 fn run(command: &mut Command, line: &str) -> Result<()> {
     if line.ends_with("--watch") {
         let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let mut first = String::new();
-        let read = BufReader::new(child.stdout.take().context("its output")?).read_line(&mut first);
-        child.kill()?;
-        child.wait()?;
-        ensure!(read? > 0, "{line}: said nothing");
-        return Ok(());
+        let stdout = child.stdout.take().context("its output")?;
+        return first_words(child, stdout, line);
+    }
+    // It says at once that it follows, on standard error.
+    if line.starts_with("gre-decap drops") {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let stderr = child.stderr.take().context("its errors")?;
+        return first_words(child, stderr, line);
     }
     let output = command.output().with_context(|| line.to_owned())?;
     ensure!(
@@ -96,6 +108,16 @@ fn run(command: &mut Command, line: &str) -> Result<()> {
         "{line}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    Ok(())
+}
+
+/// Waits until a command has said something, which must be no error, and ends it.
+fn first_words(mut child: Child, output: impl Read, line: &str) -> Result<()> {
+    let mut first = String::new();
+    let read = BufReader::new(output).read_line(&mut first);
+    child.kill()?;
+    child.wait()?;
+    ensure!(read? > 0 && !first.starts_with("error"), "{line}: said `{first}`");
     Ok(())
 }
 
