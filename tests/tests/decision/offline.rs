@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use gre_common::decide;
+use gre_common::{Reason, Verdict, decide};
 use gre_tests::fixtures::{Fixture, all};
 use gre_user::config::Config;
 use gre_user::offline::{Judgement, Offline};
@@ -42,6 +42,10 @@ fn judge(fixture: &Fixture) -> Result<()> {
         reference.advance(step.advance);
         let verdict = decide(&Bytes::whole(&step.frame), &reference);
         let judgement = offline.judge(&step.frame, step.frame.len(), now);
+        // A capture does not tell whose interface it was made on.
+        if matches!(verdict, Verdict::Refuse { reason, .. } if reason == Reason::OtherHost) {
+            continue;
+        }
         ensure!(
             judgement == Judgement::Decided(verdict),
             "{judgement:?} instead of {verdict:?}: {}",
