@@ -82,10 +82,9 @@ fn of_the_way_before_there_is_nothing() -> Result<()> {
         fresh.push(shape(everything(&net)?));
         net.program.run("", "unload")?;
     }
-    // Each way after each other, and as few loads as that takes.
-    let pairs = (0..WAYS.len()).flat_map(|a| (a + 1..WAYS.len()).flat_map(move |b| [a, b]).chain([a]));
     let mut before_it = "nothing";
-    for index in pairs {
+    // Each after its neighbour, and after the one before that.
+    for index in [0, 1, 2, 3, 4, 0, 2, 4, 1, 3, 0] {
         let lines = WAYS[index];
         net.program.load(&config("native", lines))?;
         forwards(&bench).with_context(|| format!("{lines} after {before_it}"))?;
