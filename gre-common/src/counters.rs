@@ -18,7 +18,7 @@ pub struct Counters {
     pub sizes: [u64; CLASSES],
     /// Packets by [`Reason`].
     pub reasons: [u64; Reason::COUNT],
-    /// Inner packets that are fragments, of those that nothing is wrong with.
+    /// Delivered packets that are fragments.
     pub fragments: u64,
     /// What the sequence numbers of packets tell.
     pub arrivals: Arrivals,

@@ -55,8 +55,6 @@ pub trait Tables {
     fn order(&self, tunnel: u32, number: u32) -> Order;
     /// Notes that a tunnel's packet with this number has come, whatever becomes of it. Nothing is decided by that.
     fn arrived(&self, _tunnel: u32, _number: u32) {}
-    /// Notes that the inner packet is a fragment. Nothing is decided by that.
-    fn fragment(&self, _tunnel: u32) {}
 }
 
 /// What to do with a packet.
@@ -96,6 +94,8 @@ pub struct Delivery {
     pub outer_bytes: u32,
     /// Whether its sequence number told of a restarted sender.
     pub restart: bool,
+    /// Not 0 if the inner packet is a fragment. No `bool`, which would make the verifier walk all that follows twice.
+    pub fragment: u16,
     /// Where the payload goes.
     pub deliver: Deliver,
     /// The cores that the tunnel's flows are spread over.
@@ -274,9 +274,7 @@ fn check<P: Packet, T: Tables>(
         _ => return Err(Reason::InnerProtocol),
     };
     let remark = inner::inspect(packet, kind, gre.payload, at.end, at.ecn)?;
-    if inner::is_fragment(packet, kind, gre.payload) {
-        tables.fragment(tunnel.id);
-    }
+    let fragment = inner::fragment(packet, kind, gre.payload);
     Ok(Delivery {
         tunnel: tunnel.id,
         link,
@@ -287,6 +285,7 @@ fn check<P: Packet, T: Tables>(
         remark,
         outer_bytes: at.outer_bytes,
         restart,
+        fragment,
         deliver: tunnel.policy.deliver(),
         cores: tunnel.cores,
     })

@@ -22,6 +22,8 @@ const TAGS_SHIFT: u32 = 18;
 const ETHERNET: u32 = 1 << 20;
 /// Bit 21: the sequence number told of a restarted sender.
 const RESTART: u32 = 1 << 21;
+/// Bit 22: the inner packet is a fragment.
+const FRAGMENT: u32 = 1 << 22;
 
 impl HandOver {
     /// What must be known about a packet after it was decapsulated.
@@ -30,13 +32,15 @@ impl HandOver {
         let overhead = (delivery.outer_bytes as usize).wrapping_sub(delivery.inner_bytes()) as u32 & OVERHEAD;
         let ethernet = if delivery.ether_type.is_none() { ETHERNET } else { 0 };
         let restart = if delivery.restart { RESTART } else { 0 };
+        let fragment = if delivery.fragment != 0 { FRAGMENT } else { 0 };
         Self {
             tunnel: delivery.tunnel,
             rest: overhead
                 | (delivery.deliver as u32) << DELIVER_SHIFT
                 | (delivery.link.tags as u32) << TAGS_SHIFT
                 | ethernet
-                | restart,
+                | restart
+                | fragment,
         }
     }
 
@@ -73,6 +77,12 @@ impl HandOver {
     pub const fn restart(&self) -> bool {
         self.rest & RESTART != 0
     }
+
+    /// Not 0 if the inner packet is a fragment.
+    #[inline(always)]
+    pub const fn fragment(&self) -> u16 {
+        (self.rest >> FRAGMENT.trailing_zeros() & 1) as u16
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +103,8 @@ mod tests {
             for overhead in OVERHEADS {
                 for deliver in [Deliver::Stack, Deliver::Route, Deliver::Interface] {
                     for tags in [VlanTags::None, VlanTags::One, VlanTags::Two] {
-                        for (is_ethernet, restart) in [(false, false), (false, true), (true, false), (true, true)] {
+                        for bits in 0..8 {
+                            let (is_ethernet, restart, fragment) = (bits & 1 != 0, bits & 2 != 0, bits >> 2);
                             let delivery = Delivery {
                                 tunnel,
                                 link: Link {
@@ -107,6 +118,7 @@ mod tests {
                                 remark: Remark::None,
                                 outer_bytes: overhead + 1400,
                                 restart,
+                                fragment,
                                 deliver,
                                 cores: Cores::new(3, 5),
                             };
@@ -119,8 +131,9 @@ mod tests {
                                     hand_over.tags(),
                                     hand_over.is_ethernet(),
                                     hand_over.restart(),
+                                    hand_over.fragment(),
                                 ),
-                                (tunnel, overhead, deliver, tags, is_ethernet, restart),
+                                (tunnel, overhead, deliver, tags, is_ethernet, restart, fragment),
                                 "{delivery:?}"
                             );
                         }

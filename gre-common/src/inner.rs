@@ -55,17 +55,20 @@ pub(crate) fn inspect<P: Packet>(
     }
 }
 
-/// Whether the IP packet at `start`, which was inspected, is a fragment. IPv6 says so in a header of its own, which is looked for
-/// where it usually is: first.
+/// Not 0 if the IP packet at `start`, which was inspected, is a fragment. IPv6 says so in a header of its own, which is looked
+/// for where it usually is: first.
 #[inline(always)]
-pub(crate) fn is_fragment<P: Packet>(packet: &P, kind: InnerTypes, start: usize) -> bool {
+pub(crate) fn fragment<P: Packet>(packet: &P, kind: InnerTypes, start: usize) -> u16 {
     match kind {
         InnerTypes::IPV4 => {
             let word: Option<Be16> = packet.load(start + offset_of!(Ipv4Hdr, frags));
-            word.is_some_and(|word| word.get() & MORE_FRAGMENTS_OR_OFFSET != 0)
+            word.map_or(0, |word| word.get() & MORE_FRAGMENTS_OR_OFFSET)
         }
-        InnerTypes::IPV6 => packet.load(start + offset_of!(Ipv6Hdr, next_hdr)) == Some(IpProto::Ipv6Frag as u8),
-        _ => false,
+        InnerTypes::IPV6 => {
+            let next: Option<u8> = packet.load(start + offset_of!(Ipv6Hdr, next_hdr));
+            u16::from(next == Some(IpProto::Ipv6Frag as u8))
+        }
+        _ => 0,
     }
 }
 

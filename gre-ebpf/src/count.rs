@@ -15,6 +15,8 @@ pub(crate) struct Decapsulated {
     pub(crate) outer_bytes: u64,
     /// Whether its sequence number told of a restarted sender.
     pub(crate) restart: bool,
+    /// Not 0 if the inner packet is a fragment.
+    pub(crate) fragment: u16,
 }
 
 /// Counts a packet that was decapsulated, by where it went.
@@ -35,6 +37,9 @@ pub(crate) fn decapsulated(packet: &Decapsulated, onward: Onward) {
     }
     // SAFETY: a pure reading of the clock.
     counters.last_seen = unsafe { bpf_ktime_get_coarse_ns() };
+    if packet.fragment != 0 {
+        counters.fragments += 1;
+    }
     if packet.restart {
         add(counters, Reason::SequenceRestart);
     }
@@ -53,14 +58,6 @@ pub(crate) fn refused(tunnel: u32, reason: Reason) {
 pub(crate) fn arrived(tunnel: u32, arrival: Arrival) {
     if let Some(counters) = counters(tunnel) {
         counters.arrivals.count(arrival);
-    }
-}
-
-/// Counts an inner packet that is a fragment.
-#[inline(always)]
-pub(crate) fn fragment(tunnel: u32) {
-    if let Some(counters) = counters(tunnel) {
-        counters.fragments += 1;
     }
 }
 

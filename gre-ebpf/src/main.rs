@@ -105,6 +105,7 @@ impl Datapath<'_> {
             inner_bytes: delivery.inner_bytes() as u64,
             outer_bytes: delivery.outer_bytes.into(),
             restart: delivery.restart,
+            fragment: delivery.fragment,
         };
         count::decapsulated(&counted, Onward::STACK);
         debug!(

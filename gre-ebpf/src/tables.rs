@@ -19,7 +19,7 @@ use gre_common::{
     tunnel::Tunnel,
 };
 
-use crate::{count, frame, sequence};
+use crate::{frame, sequence};
 
 /// Interfaces that can be redirected to, at most: routers of containers have thousands.
 const MOST_DEVICES: u32 = 16_384;
@@ -129,11 +129,6 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn arrived(&self, tunnel: u32, number: u32) {
         sequence::arrived(tunnel, number);
-    }
-
-    #[inline(always)]
-    fn fragment(&self, tunnel: u32) {
-        count::fragment(tunnel);
     }
 }
 

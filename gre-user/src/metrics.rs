@@ -230,7 +230,7 @@ impl Writer<'_, '_> {
     /// For tunnels with traffic only.
     fn fragments(&mut self) -> fmt::Result {
         let snapshot = &self.scrape.snapshot;
-        let help = "Inner packets that are fragments, of those that nothing is wrong with";
+        let help = "Delivered packets that are fragments";
         let busy = those(snapshot, |counters| counters.packets != 0);
         if busy.is_empty() {
             return Ok(());

@@ -57,7 +57,7 @@ pub struct TunnelStats {
     pub last_seen_seconds: Option<f64>,
     /// Packets by reason.
     pub reasons: Reasons,
-    /// Inner packets that are fragments.
+    /// Delivered packets that are fragments.
     #[serde(skip_serializing_if = "is_zero")]
     pub fragments: u64,
     /// The delivered packets by their length; none if there was none.

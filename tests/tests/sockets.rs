@@ -130,6 +130,10 @@ fn check(stats: &Value, mode: &str, counts: [(&str, [usize; 3]); 2]) -> Result<(
         let tunnel = tunnel.as_object_mut().context("a tunnel is an object")?;
         let seen = tunnel.remove("last_seen_seconds").context("a tunnel was seen")?;
         ensure!(seen.is_number(), "seen {seen} ago");
+        let sizes = tunnel.remove("sizes").context("a tunnel's packets have lengths")?;
+        let sizes = sizes.as_array().map_or(&[][..], Vec::as_slice);
+        let packets: u64 = sizes.iter().filter_map(|size| size["packets"].as_u64()).sum();
+        ensure!(tunnel["packets"] == packets, "{packets} packets by length: {tunnel:?}");
     }
     ensure!(found == wanted, "wanted {wanted}\ngot    {found}");
     Ok(())
