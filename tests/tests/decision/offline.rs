@@ -52,10 +52,6 @@ fn judge(fixture: &Fixture) -> Result<()> {
             continue;
         }
         let judgement = offline.judge(&step.frame, step.frame.len(), now);
-        // A capture does not tell whose interface it was made on.
-        if matches!(verdict, Verdict::Refuse { reason, .. } if reason == Reason::OtherHost) {
-            continue;
-        }
         ensure!(
             judgement == Judgement::Decided(verdict),
             "{judgement:?} instead of {verdict:?}: {}",
