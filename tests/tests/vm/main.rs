@@ -6,6 +6,7 @@ mod fragments;
 mod guide;
 mod interop;
 mod load;
+mod pass;
 mod site;
 mod traffic;
 mod unsupported;

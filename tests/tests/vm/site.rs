@@ -182,7 +182,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) ->
 }
 
 /// The two cards that the machine has for this. Those of an earlier test come back when its namespaces are gone.
-fn virtio_cards() -> Result<[String; 2]> {
+pub(crate) fn virtio_cards() -> Result<[String; 2]> {
     let mut found = Vec::new();
     wait_until("the machine's two network cards are there", || {
         found.clear();
@@ -207,7 +207,8 @@ fn name_of(path: &Path) -> Result<String> {
     Ok(name.context("an interface's name")?.to_owned())
 }
 
-fn take_card(card: &str, namespace: &Namespace, name: &str) -> Result<()> {
+/// Moves a card into a namespace, where it is up under another name.
+pub(crate) fn take_card(card: &str, namespace: &Namespace, name: &str) -> Result<()> {
     let mut ip = Command::new("ip");
     ip.args([
         "link",

@@ -21,6 +21,9 @@ const PREFIX: &str = "linux-image-";
 /// Small, and with all that a virtual machine needs.
 const FLAVOUR: &str = "-cloud-amd64";
 
+/// Packages with parts of a kernel.
+const PARTS: [&str; 3] = ["linux-base-", "linux-binary-", "linux-modules-"];
+
 /// What asks for the newest of all.
 pub(super) const NEWEST: &str = "newest";
 
@@ -64,12 +67,10 @@ impl Kernels {
         let folder = self.folder.join(&version.text);
         fs::create_dir_all(&self.folder).with_context(|| format!("make {}", self.folder.display()))?;
         if !folder.is_dir() {
-            // From 7.2 on the image's package is empty, and names those with its parts.
+            // From 6.19 on the image's package is empty, and names those with its parts.
             let mut parts = self.archive.depends(&image)?;
-            parts.retain(|name| name.starts_with("linux-binary-") || name.starts_with("linux-modules-"));
-            if parts.is_empty() {
-                parts.push(image.clone());
-            }
+            parts.retain(|name| PARTS.iter().any(|part| name.starts_with(part)));
+            parts.push(image.clone());
             self.archive.unpack(&parts, &folder)?;
         }
         Kernel::in_folder(&folder, &format!("{}{FLAVOUR}", version.text))
