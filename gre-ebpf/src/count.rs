@@ -22,27 +22,48 @@ pub(crate) struct Decapsulated {
 /// Counts a packet that was decapsulated, by where it went.
 #[inline(always)]
 pub(crate) fn decapsulated(packet: &Decapsulated, onward: Onward) {
-    let Some(counters) = counters(packet.tunnel) else {
-        return;
+    let notes = u32::from(packet.restart) | u32::from(packet.fragment) << FRAGMENT_SHIFT;
+    let (inner, outer) = (packet.inner_bytes as u32, packet.outer_bytes as u32);
+    decapsulated_out_of_line(packet.tunnel, inner, outer, notes, onward.pack());
+}
+
+/// Bit 0 of the notes: the sender has restarted; the others: not 0 if it is a fragment.
+const RESTART: u32 = 1;
+const FRAGMENT_SHIFT: u32 = 1;
+
+/// A global function: verified once, not once for each kind of packet that comes here.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn decapsulated_out_of_line(
+    tunnel: u32,
+    inner_bytes: u32,
+    outer_bytes: u32,
+    notes: u32,
+    onward: u32,
+) -> u32 {
+    let onward = Onward::unpack(onward);
+    let Some(counters) = counters(tunnel) else {
+        return 0;
     };
     add_at(counters, onward.reason());
     if onward.is_dropped() {
-        return;
+        return 0;
     }
     counters.packets += 1;
-    counters.bytes += packet.inner_bytes;
-    counters.outer_bytes += packet.outer_bytes;
-    if let Some(count) = counters.sizes.get_mut(sizes::class(packet.inner_bytes as usize)) {
+    counters.bytes += u64::from(inner_bytes);
+    counters.outer_bytes += u64::from(outer_bytes);
+    if let Some(count) = counters.sizes.get_mut(sizes::class(inner_bytes as usize)) {
         *count += 1;
     }
     // SAFETY: a pure reading of the clock.
     counters.last_seen = unsafe { bpf_ktime_get_coarse_ns() };
-    if packet.fragment != 0 {
+    if notes >> FRAGMENT_SHIFT != 0 {
         counters.fragments += 1;
     }
-    if packet.restart {
+    if notes & RESTART != 0 {
         add(counters, Reason::SequenceRestart);
     }
+    0
 }
 
 /// Counts a packet that had another outcome; tunnel 0 is "none".
