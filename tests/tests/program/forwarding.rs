@@ -759,6 +759,45 @@ fn frames_for_others_are_not_forwarded() -> Result<()> {
     Ok(())
 }
 
+/// Every delivery in one program, each tunnel its own.
+#[test]
+fn tunnels_deliver_side_by_side() -> Result<()> {
+    let tunnel = |key: u32, lines: &str| {
+        let name = format!("name = \"key{key}\"\nkey = {key}\n{lines}");
+        format!("[[tunnel]]\nlocal = \"198.51.100.20\"\nremote = \"203.0.113.10\"\n{name}\n")
+    };
+    let interface = "deliver = { interface = \"lan0\" }";
+    let config = [
+        tunnel(1, ""),
+        tunnel(2, "deliver = \"route\""),
+        tunnel(3, interface),
+        tunnel(4, "spread = \"0\""),
+        tunnel(5, "deliver = \"route\"\nspread = \"0\""),
+        tunnel(6, &format!("{interface}\nspread = \"0\"")),
+    ];
+    let mut router = router_or_return!(&config.concat(), &[To::Nowhere, To::Nowhere, To::Lan]);
+    for inner in Inner::both(LAN, 64) {
+        let mut packet = router.addressed(plain(inner.ethertype, &inner.arrives));
+        let to_stack = Wanted {
+            reason: None,
+            ..Wanted::kernels(&packet, Reason::RouteOther)
+        };
+        let routed = router.to_lan(inner.ethertype, &inner.leaves);
+        let sent = router.to_lan(inner.ethertype, &inner.arrives);
+        for (key, wanted) in [(1, to_stack), (2, routed), (3, sent)] {
+            packet.gre.key = Some(key);
+            router.check(key, &packet, &wanted)?;
+        }
+        for key in [4, 5, 6] {
+            packet.gre.key = Some(key);
+            let run = router.run(&packet.frame(), packet.frame().len())?;
+            let hand_over: HandOver = plain::load(&run.frame, 0).context("what is handed over")?;
+            ensure!(run.action == XDP_REDIRECT && run.counted.is_empty() && hand_over.tunnel == key);
+        }
+    }
+    Ok(())
+}
+
 /// Wherever the first buffer ends behind the headers.
 #[test]
 fn packets_in_several_buffers() -> Result<()> {
