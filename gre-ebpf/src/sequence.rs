@@ -1,5 +1,7 @@
 //! Moving a tunnel's sequence state, which several CPUs may do at once.
 
+use core::hint::black_box;
+
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use gre_common::{
     arrivals,
@@ -12,7 +14,7 @@ use crate::{
 };
 
 /// Each failed try is a packet that another CPU has accepted or refused in between.
-const TRIES: u32 = 16;
+const TRIES: u64 = 16;
 
 /// Judges a packet's number and moves the state with it.
 #[inline(always)]
@@ -34,7 +36,8 @@ fn judge(tunnel: u32, number: u32) -> Order {
     };
     // SAFETY: a pure reading of the clock.
     let now = unsafe { bpf_ktime_get_ns() };
-    for _ in 0..TRIES {
+    let mut tries = TRIES;
+    loop {
         // SAFETY: `state` is an element of the map, aligned to 8 bytes; a torn pair only misjudges a silence.
         let seen = unsafe { state.read_volatile() };
         let (order, next) = sequence::judge(seen, number, now);
@@ -46,8 +49,13 @@ fn judge(tunnel: u32, number: u32) -> Order {
             }
             return order;
         }
+        // Counted down right before the test, which the compiler would else put elsewhere: kernel 6.1 takes a loop only if its
+        // last instruction is a jump (check_cfg() in kernel/bpf/verifier.c).
+        tries = black_box(tries - 1);
+        if tries == 0 {
+            return Order::Late;
+        }
     }
-    Order::Late
 }
 
 /// Counts what a packet's number tells of its way.

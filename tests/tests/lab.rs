@@ -121,7 +121,8 @@ fn a_wire_shows_frames_with_their_vlan_tags() -> Result<()> {
             seen,
             Captured {
                 bytes: frame,
-                outgoing: false
+                outgoing: false,
+                interface: end_b.index,
             }
         );
     }

@@ -3,6 +3,7 @@
 mod bpf;
 mod build;
 mod demo;
+mod fuzz;
 mod packages;
 mod process;
 mod summary;
@@ -40,6 +41,12 @@ enum Task {
         /// Parts of test names
         #[arg(value_name = "FILTER")]
         filters: Vec<String>,
+    },
+    /// Run every fuzz target for a while
+    Fuzz {
+        /// How long each runs
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u32,
     },
     /// Build, then run the tests on Debian's kernels in virtual machines, with the kernel's own GRE as the peer
     VmTest {
@@ -89,8 +96,13 @@ fn run(task: Task) -> Result<ExitCode> {
     if matches!(task, Task::Demo | Task::Test { .. } | Task::VmTest { .. }) {
         packages::ensure_iproute2()?;
     }
+    // Fuzzing is of host code alone.
+    if let Task::Fuzz { seconds } = task {
+        return fuzz::run(&workspace, seconds).map(|()| ExitCode::SUCCESS);
+    }
     let built = build::build(&workspace)?;
     match task {
+        Task::Fuzz { .. } => Ok(ExitCode::SUCCESS),
         Task::Build => {
             eprintln!(
                 "Built {} with {} inside",

@@ -2,6 +2,8 @@
 //! Both are installed when they are missing, which is said beforehand.
 
 use std::{
+    env,
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -16,6 +18,8 @@ use crate::{
 
 /// The version that is built and used. Its default features load the LLVM of the Rust compiler itself.
 const BPF_LINKER: &str = "0.10.3";
+/// The version that runs the fuzz targets.
+const CARGO_FUZZ: &str = "0.13.2";
 /// The LLVM whose bitcode that version reads. The compiler must write the same.
 const LLVM_MAJOR: u32 = 22;
 /// Where Debian's `llvm-22-dev` has its library: Debian's compiler does not carry LLVM in its own folder.
@@ -103,25 +107,7 @@ pub(crate) fn ensure_bpf_linker(workspace: &Workspace) -> Result<PathBuf> {
     );
     // Cargo does not see that the linker changes: what another one made must not be taken for up to date.
     remove(&workspace.bpf_target())?;
-    let building = tools.join("build");
-    let mut install = cargo(workspace);
-    install
-        .args([
-            "install",
-            "bpf-linker",
-            "--version",
-            BPF_LINKER,
-            "--locked",
-            "--force",
-            "--root",
-        ])
-        .arg(&tools);
-    install.arg("--target-dir").arg(&building);
-    process::run(
-        &mut install,
-        "it is built once, with a C compiler and a network: build again with both",
-    )?;
-    remove(&building)?;
+    install(workspace, "bpf-linker", BPF_LINKER)?;
     if !is_pinned(&linker) {
         bail!(
             "{} does not run as bpf-linker {BPF_LINKER}: remove it and build again",
@@ -131,9 +117,48 @@ pub(crate) fn ensure_bpf_linker(workspace: &Workspace) -> Result<PathBuf> {
     Ok(linker)
 }
 
+/// Makes sure of cargo-fuzz at its pinned version and returns the folder it is in.
+pub(crate) fn ensure_cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.tools().join("bin");
+    let installed = folder.join("cargo-fuzz");
+    if !is_version(&installed, CARGO_FUZZ) {
+        eprintln!(
+            "Installing cargo-fuzz {CARGO_FUZZ} into {} (a minute)",
+            workspace.relative(&workspace.tools())
+        );
+        install(workspace, "cargo-fuzz", CARGO_FUZZ)?;
+    }
+    Ok(folder)
+}
+
+/// The search path for programs, with `folder` first.
+pub(crate) fn path_with(folder: &Path) -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_owned()).chain(env::split_paths(&path));
+    env::join_paths(folders).with_context(|| format!("{} cannot stand in a search path", folder.display()))
+}
+
+/// Builds a tool and puts it among our own.
+fn install(workspace: &Workspace, tool: &str, version: &str) -> Result<()> {
+    let tools = workspace.tools();
+    let building = tools.join("build");
+    let mut install = cargo(workspace);
+    install.args(["install", tool, "--version", version, "--locked", "--force", "--root"]);
+    install.arg(&tools).arg("--target-dir").arg(&building);
+    process::run(
+        &mut install,
+        "it is built once, with a C compiler and a network: build again with both",
+    )?;
+    remove(&building)
+}
+
 fn is_pinned(linker: &Path) -> bool {
-    let asked = Command::new(linker).arg("--version").stderr(Stdio::null()).output();
-    asked.is_ok_and(|answer| tool_version(&String::from_utf8_lossy(&answer.stdout)) == Some(BPF_LINKER))
+    is_version(linker, BPF_LINKER)
+}
+
+fn is_version(tool: &Path, version: &str) -> bool {
+    let asked = Command::new(tool).arg("--version").stderr(Stdio::null()).output();
+    asked.is_ok_and(|answer| tool_version(&String::from_utf8_lossy(&answer.stdout)) == Some(version))
 }
 
 fn holds_llvm(folder: &Path) -> bool {

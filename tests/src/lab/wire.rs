@@ -59,6 +59,8 @@ pub struct Captured {
     pub bytes: Vec<u8>,
     /// Whether the interface's own host sent it.
     pub outgoing: bool,
+    /// The index of the interface that it passed.
+    pub interface: u32,
 }
 
 impl Wire {
@@ -71,6 +73,19 @@ impl Wire {
         let place = format!("{interface} in namespace {}", namespace.name());
         let socket = namespace
             .run(|| open(interface))
+            .with_context(|| format!("capture on {place}"))?;
+        Ok(Self { socket, place })
+    }
+
+    /// Listens on all interfaces of a namespace. Nothing can be sent by this.
+    ///
+    /// # Errors
+    ///
+    /// When the caller lacks CAP_NET_RAW.
+    pub fn open_all(namespace: &Namespace) -> Result<Self> {
+        let place = format!("all interfaces in namespace {}", namespace.name());
+        let socket = namespace
+            .run(|| open_index(0))
             .with_context(|| format!("capture on {place}"))?;
         Ok(Self { socket, place })
     }
@@ -184,9 +199,9 @@ impl Wire {
         if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
             return Err(Errno::EMSGSIZE);
         }
-        let outgoing = message
-            .address
-            .is_some_and(|address| address.pkttype() == libc::PACKET_OUTGOING);
+        let address = message.address.ok_or(Errno::EDESTADDRREQ)?;
+        let outgoing = address.pkttype() == libc::PACKET_OUTGOING;
+        let interface = address.ifindex() as u32;
         let length = message.bytes;
         let tag = message.cmsgs()?.find_map(|control| match control {
             ControlMessageOwned::Unknown(control) => stripped_tag(&control.data_bytes),
@@ -196,12 +211,20 @@ impl Wire {
         if let Some(tag) = tag {
             bytes.splice(TAG_OFFSET..TAG_OFFSET, tag);
         }
-        Ok(Captured { bytes, outgoing })
+        Ok(Captured {
+            bytes,
+            outgoing,
+            interface,
+        })
     }
 }
 
 fn open(interface: &str) -> Result<OwnedFd> {
-    let index = if_nametoindex(interface).context("find the interface")?;
+    open_index(if_nametoindex(interface).context("find the interface")?)
+}
+
+/// A socket for the interface with this index, or all for 0.
+fn open_index(index: u32) -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     // Without a protocol the socket gets nothing before it is bound, so nothing of other interfaces.
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None).context("open a packet socket")?;

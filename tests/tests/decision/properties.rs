@@ -1,13 +1,10 @@
 //! What must hold of any bytes.
 
-use gre_common::ecn::{self, Codepoint};
-use gre_common::inner::Remark;
 use gre_common::{Delivery, Reason, Verdict, decide};
-use gre_tests::frame::internet_checksum;
 use proptest::prelude::*;
 
 use crate::support::bytes::Bytes;
-use crate::support::carry_out::carry_out;
+use crate::support::delivery::check_delivery;
 use crate::support::frames::{CONFIGS, Case, cases};
 use crate::support::reference::Reference;
 
@@ -96,57 +93,5 @@ proptest! {
         let split = verdict(&case, case.first);
         let left_alone = matches!(split, Verdict::NotOurs | Verdict::Refuse { reason: Reason::Headroom, .. });
         prop_assert!(split == whole || left_alone, "whole: {whole:?}, split: {split:?}");
-    }
-}
-
-/// Judged from the frame alone: the payload is a part of it that lies behind two headers at least, and leaves as it came but
-/// for its ECN field and the checksum over that.
-fn check_delivery(delivery: &Delivery, frame: &[u8]) -> Result<(), TestCaseError> {
-    const LEAST_OUTER: usize = 20 + 4;
-    let link = delivery.link.len();
-    prop_assert!(delivery.inner >= link + LEAST_OUTER && delivery.inner <= delivery.end && delivery.end <= frame.len());
-    prop_assert_eq!(delivery.padding, frame.len() - delivery.end);
-    prop_assert_eq!(delivery.outer_bytes as usize, delivery.end - link);
-
-    let payload = &frame[delivery.inner..delivery.end];
-    let out = carry_out(delivery, frame);
-    let Some(ether_type) = delivery.ether_type else {
-        prop_assert_eq!(out, payload);
-        return Ok(());
-    };
-    prop_assert_eq!(&out[..link - 2], &frame[..link - 2]);
-    prop_assert_eq!(&out[link - 2..link], ether_type.to_bytes());
-
-    let inner = &out[link..];
-    let mut unmarked = inner.to_vec();
-    match delivery.remark {
-        Remark::None => {}
-        Remark::V4 { .. } => {
-            prop_assert_eq!(inner[1] & !3, payload[1] & !3, "DSCP");
-            unmarked[1] = payload[1];
-            unmarked[10..12].copy_from_slice(&payload[10..12]);
-            let header_len = usize::from(payload[0] & 0xf) * 4;
-            let right = |header: &[u8]| internet_checksum(header) == 0;
-            prop_assert_eq!(right(&inner[..header_len]), right(&payload[..header_len]), "checksum");
-            prop_assert_eq!(
-                ecn::combine(outer_ecn(frame, link), Codepoint::of(payload[1])),
-                Some(Codepoint::of(inner[1]))
-            );
-        }
-        Remark::V6 { .. } => {
-            prop_assert_eq!(inner[1] & !0x30, payload[1] & !0x30, "traffic class and flow label");
-            unmarked[1] = payload[1];
-            let (before, after) = (Codepoint::of(payload[1] >> 4), Codepoint::of(inner[1] >> 4));
-            prop_assert_eq!(ecn::combine(outer_ecn(frame, link), before), Some(after));
-        }
-    }
-    prop_assert_eq!(unmarked, payload);
-    Ok(())
-}
-
-fn outer_ecn(frame: &[u8], link: usize) -> Codepoint {
-    match frame[link] >> 4 {
-        4 => Codepoint::of(frame[link + 1]),
-        _ => Codepoint::of(frame[link + 1] >> 4),
     }
 }

@@ -1,11 +1,17 @@
 //! Tests that need another kernel than the one at hand, with GRE of its own above all: `cargo xtask vm-test` runs them, in
 //! virtual machines.
 
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod support;
+
 mod device;
+mod differential;
 mod fragments;
 mod guide;
 mod interop;
 mod load;
+mod pair;
 mod pass;
 mod site;
 mod traffic;

@@ -148,19 +148,22 @@ impl Site {
     /// Waits until our program has decapsulated every packet that the centre's device has sent, and refused none.
     pub(crate) fn check_counts(&self) -> Result<()> {
         let path = format!("/sys/class/net/{DEVICE}/statistics/tx_packets");
-        let sent: u64 = self.centre.run(|| Ok(fs::read_to_string(&path)?.trim().parse()?))?;
-        wait_until("every packet is counted", || Ok(self.counted()?.0 >= sent))?;
-        let (packets, reasons) = self.counted()?;
+        // Reports of multicast groups go out in the kernel's own time: it has sent more each time it is asked.
+        let sent = || -> Result<u64> { self.centre.run(|| Ok(fs::read_to_string(&path)?.trim().parse()?)) };
+        let mut counts = (0, 0);
+        let agreed = wait_until("every packet is counted", || {
+            counts = (sent()?, self.counted()?.0);
+            Ok(counts.0 == counts.1)
+        });
+        agreed.with_context(|| format!("{} packets sent, {} decapsulated", counts.0, counts.1))?;
+        let (_, reasons) = self.counted()?;
         let refused: Vec<_> = reasons
             .as_object()
             .context("`stats --json` has no reasons")?
             .iter()
             .filter(|(_, count)| count.as_u64() != Some(0))
             .collect();
-        ensure!(
-            packets == sent && refused.is_empty(),
-            "{sent} packets sent, {packets} decapsulated, refused {refused:?}"
-        );
+        ensure!(refused.is_empty(), "refused {refused:?}");
         Ok(())
     }
 

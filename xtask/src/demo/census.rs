@@ -96,8 +96,12 @@ fn watch(wire: &Wire, stop: &AtomicBool) -> Result<(Kinds, Kinds)> {
         // Asked before looking for a frame: then none that came before the end is missed.
         let stopping = stop.load(Ordering::Relaxed);
         match wire.next(Duration::from_millis(if stopping { 0 } else { 50 }))? {
-            Some(Captured { bytes, outgoing: true }) => outgoing.add(&bytes),
-            Some(Captured { bytes, outgoing: false }) => incoming.add(&bytes),
+            Some(Captured {
+                bytes, outgoing: true, ..
+            }) => outgoing.add(&bytes),
+            Some(Captured {
+                bytes, outgoing: false, ..
+            }) => incoming.add(&bytes),
             None if stopping => break,
             None => {}
         }

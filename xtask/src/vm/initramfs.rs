@@ -15,6 +15,10 @@ const MODULES: [&str; 6] = ["tun", "veth", "ip_gre", "ip6_gre", "virtio_pci", "v
 /// Where programs lie inside.
 const BIN: &str = "/usr/bin";
 
+/// Variables of our own environment that the tests get: the number of frames of the differential test, and what proptest
+/// begins with.
+const PASSED_ON: [&str; 2] = ["GRE_TESTS_FRAMES", "PROPTEST_RNG_SEED"];
+
 /// Programs of this system that the tests run.
 const TOOLS: [&str; 6] = ["find", "ip", "setpriv", "sh", "sleep", "unshare"];
 
@@ -45,18 +49,25 @@ pub(super) fn pack(
             name: name.clone(),
             path,
             arguments: arguments.to_vec(),
-            environment: [
-                ("PATH", BIN),
-                ("GRE_DECAP_BINARY", &inside),
-                ("GRE_TESTS_MUST_RUN", "1"),
-                ("RUST_BACKTRACE", "0"),
-            ]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
+            environment: environment(&inside),
         });
     }
     archive.add(PLAN, &serde_json::to_vec(&plan).context("the plan as JSON")?)?;
     archive.finish()
+}
+
+/// What the tests are told, some of it as they would be here.
+fn environment(gre_decap: &str) -> Vec<(String, String)> {
+    let own = [
+        ("PATH", BIN),
+        ("GRE_DECAP_BINARY", gre_decap),
+        ("GRE_TESTS_MUST_RUN", "1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let passed_on = PASSED_ON
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?)));
+    own.into_iter().chain(passed_on).collect()
 }
 
 /// Adds a program, and the libraries that it links to.

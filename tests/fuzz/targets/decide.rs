@@ -1,0 +1,54 @@
+//! The decision on a packet: no panic, no byte read outside, and a verdict that keeps its promises.
+#![no_main]
+
+#[path = "../../tests/support/mod.rs"]
+#[expect(dead_code, reason = "tests use the rest")]
+mod support;
+
+use gre_common::{Reason, Verdict, decide};
+use libfuzzer_sys::fuzz_target;
+
+use support::bytes::Bytes;
+use support::delivery::check_delivery;
+use support::frames::CONFIGS;
+use support::reference::Reference;
+
+thread_local! {
+    /// One for each of [`CONFIGS`].
+    static REFERENCES: Vec<Reference> = CONFIGS
+        .iter()
+        .map(|text| Reference::new(text).expect("the table's configurations are valid"))
+        .collect();
+}
+
+/// What stands before the frame: the configuration, the first buffer's length, and whether a tunnel was silent.
+const PREFIX: usize = 3;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&[config, first, silent], frame)) = data.split_first_chunk::<PREFIX>() else {
+        return;
+    };
+    REFERENCES.with(|references| {
+        let reference = &references[usize::from(config) % references.len()];
+        let decided = |first| {
+            reference.receive_after(0, silent & 1 == 1);
+            decide(&Bytes::split(frame, first), reference)
+        };
+        let whole = decided(frame.len());
+        match &whole {
+            Verdict::Deliver(delivery) => check_delivery(delivery, frame).expect("a delivery's promises"),
+            Verdict::Refuse { reason, .. } => assert!(![Reason::Headroom, Reason::Internal].contains(reason)),
+            Verdict::NotOurs => {}
+        }
+        let split = decided(usize::from(first));
+        let left_alone = matches!(
+            split,
+            Verdict::NotOurs
+                | Verdict::Refuse {
+                    reason: Reason::Headroom,
+                    ..
+                }
+        );
+        assert!(split == whole || left_alone, "whole: {whole:?}, split: {split:?}");
+    });
+});
