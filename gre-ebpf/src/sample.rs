@@ -50,9 +50,10 @@ extern "C" fn sample_out_of_line(ctx: *mut xdp_md, tunnel: u32, reason: u32) -> 
     };
     // SAFETY: this CPU's element, which nothing else changes while the program runs.
     let bucket = unsafe { &mut *bucket };
+    // In a flood nearly all end here: the coarse clock is the cheaper one.
     // SAFETY: a pure reading of the clock.
-    let at = unsafe { bpf_ktime_get_ns() };
-    if bucket.take(at) && !submit(&ctx, at, tunnel, reason) {
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    if bucket.take(now) && !submit(&ctx, tunnel, reason) {
         bucket.lost += 1;
     }
     0
@@ -60,7 +61,7 @@ extern "C" fn sample_out_of_line(ctx: *mut xdp_md, tunnel: u32, reason: u32) -> 
 
 /// Hands a sample to the reader; false if there is no room for it.
 #[inline(always)]
-fn submit(ctx: &XdpContext, at: u64, tunnel: u32, reason: u32) -> bool {
+fn submit(ctx: &XdpContext, tunnel: u32, reason: u32) -> bool {
     let Some(mut entry) = SAMPLES.reserve::<Sample>(0) else {
         return false;
     };
@@ -68,8 +69,9 @@ fn submit(ctx: &XdpContext, at: u64, tunnel: u32, reason: u32) -> bool {
     let ctx = ctx.ctx;
     // SAFETY: the context is the one the kernel gave this program. Volatile, because the verifier lets no two words of it be
     // read as one.
-    let (len, interface, queue) = unsafe {
+    let (at, len, interface, queue) = unsafe {
         (
+            bpf_ktime_get_ns(),
             bpf_xdp_get_buff_len(ctx),
             (&raw const (*ctx).ingress_ifindex).read_volatile(),
             (&raw const (*ctx).rx_queue_index).read_volatile(),
