@@ -5,6 +5,7 @@
 //! tests are skipped.
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
 mod buffers;
