@@ -5,11 +5,14 @@
 #[expect(dead_code, reason = "tests use the rest")]
 mod support;
 
+#[path = "../../tests/decision/delivery.rs"]
+mod delivery;
+
 use gre_common::{Reason, Verdict, decide};
 use libfuzzer_sys::fuzz_target;
 
+use delivery::check_delivery;
 use support::bytes::Bytes;
-use support::delivery::check_delivery;
 use support::frames::CONFIGS;
 use support::reference::Reference;
 

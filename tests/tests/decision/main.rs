@@ -5,6 +5,7 @@
 mod support;
 
 mod addressee;
+mod delivery;
 mod fixtures;
 mod flow;
 mod forward;

@@ -3,8 +3,8 @@
 use gre_common::{Delivery, Reason, Verdict, decide};
 use proptest::prelude::*;
 
+use crate::delivery::check_delivery;
 use crate::support::bytes::Bytes;
-use crate::support::delivery::check_delivery;
 use crate::support::frames::{CONFIGS, Case, cases};
 use crate::support::reference::Reference;
 

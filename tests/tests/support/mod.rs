@@ -3,7 +3,6 @@
 
 pub(crate) mod bytes;
 pub(crate) mod carry_out;
-pub(crate) mod delivery;
 pub(crate) mod frames;
 pub(crate) mod outcome;
 pub(crate) mod reference;

@@ -6,7 +6,7 @@ use gre_common::inner::Remark;
 use gre_tests::frame::internet_checksum;
 use proptest::prelude::*;
 
-use super::carry_out::carry_out;
+use crate::support::carry_out::carry_out;
 
 /// Judged from the frame alone: the payload is a part of it that lies behind two headers at least, and leaves as it came but
 /// for its ECN field and the checksum over that.
