@@ -19,6 +19,11 @@ use crate::{
 pub trait Packet {
     /// Reads a `T` at `offset`, at any alignment. `None`: it does not lie within the first buffer.
     fn load<T: Plain>(&self, offset: usize) -> Option<T>;
+    /// The same at an offset that the packet itself has led to, which the kernel program bounds anew: verifiers lose the bounds
+    /// of what was multiplied (Linux 6.1), or of a sum after another that it was made of was compared (6.12).
+    fn load_far<T: Plain>(&self, offset: usize) -> Option<T> {
+        self.load(offset)
+    }
     /// Bytes of the whole frame, all buffers together.
     fn len(&self) -> usize;
     /// The folded one's complement sum (RFC 1071) of `len` bytes from `offset`, in the packet's byte order. `None`: they

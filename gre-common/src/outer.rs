@@ -186,7 +186,7 @@ fn walk_to_gre<P: Packet + ?Sized>(packet: &P, mut next: u8, mut offset: usize) 
         let unit = match Extension::of(next)? {
             Extension::Options => 8,
             Extension::Fragment => {
-                let fragment: ExtensionHdr = packet.load(offset)?;
+                let fragment: ExtensionHdr = packet.load_far(offset)?;
                 let of_gre = fragment.next == IpProto::Gre as u8 || fragment.next == IpProto::Ipv6Opts as u8;
                 return of_gre.then_some(Chain::Fragment);
             }
@@ -199,7 +199,7 @@ fn walk_to_gre<P: Packet + ?Sized>(packet: &P, mut next: u8, mut offset: usize) 
                 4
             }
         };
-        let header: ExtensionHdr = packet.load(offset)?;
+        let header: ExtensionHdr = packet.load_far(offset)?;
         // Authentication counts 4-byte words beyond the first two (RFC 4302 section 2.2), the others 8-byte units beyond
         // the first.
         offset += 8 + usize::from(header.len) * unit;

@@ -43,7 +43,7 @@ impl Transport {
                 Some(Extension::Authentication) => 4,
                 Some(Extension::Options | Extension::Opaque | Extension::Fragment) => 8,
             };
-            let Some(header) = packet.load::<ExtensionHdr>(offset) else {
+            let Some(header) = packet.load_far::<ExtensionHdr>(offset) else {
                 break;
             };
             if let Some(Extension::Fragment) = Extension::of(protocol) {
@@ -60,7 +60,7 @@ impl Transport {
         if !has_ports(protocol) || offset + size_of::<[u8; 4]>() > end {
             return Self::without_ports(protocol);
         }
-        let ports = packet.load(offset).unwrap_or_default();
+        let ports = packet.load_far(offset).unwrap_or_default();
         Self { protocol, ports }
     }
 

@@ -59,6 +59,12 @@ impl Packet for Frame<'_> {
     }
 
     #[inline(always)]
+    fn load_far<T: Plain>(&self, offset: usize) -> Option<T> {
+        // The compiler knows how large the offset can be and would leave out the mask that tells the verifier.
+        self.load(black_box(offset) & FARTHEST_HEADER)
+    }
+
+    #[inline(always)]
     fn len(&self) -> usize {
         // SAFETY: the context is the one the kernel gave this program.
         unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) as usize }
@@ -108,3 +114,7 @@ pub(crate) unsafe fn write<T>(at: usize, value: T) {
     // SAFETY: the caller promises the bounds; the write may be unaligned.
     unsafe { (at as *mut T).write_unaligned(value) }
 }
+
+/// No header that is looked at begins farther into a frame, not behind the longest extension headers of an outer and an inner
+/// packet: three and four of at most 2,048 bytes.
+const FARTHEST_HEADER: usize = 0x7fff;
