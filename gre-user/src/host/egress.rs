@@ -22,8 +22,9 @@ const TUN: &str = "tun";
 /// The kind of a bond, which announces what its members can do but sends no redirected frame (no `ndo_xdp_xmit`).
 const BOND: &str = "bond";
 
-/// How long next hops may take to answer for their MAC addresses, all together.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+/// How long next hops may take to answer for their MAC addresses, all together: the kernel asks once a second
+/// (`retrans_time_ms`), and one question and its answer are to fall into that time whenever it has begun.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// An interface, and whether it takes redirected frames.
 #[derive(Clone, Debug)]

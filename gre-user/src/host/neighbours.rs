@@ -60,7 +60,7 @@ pub fn prompt(interface_index: u32, address: IpAddr) -> Result<()> {
 }
 
 /// The MAC address of an IP address on a link, for which the kernel asks the link if it must; none if nobody has answered
-/// by the deadline or the kernel gives up.
+/// by the deadline or the kernel gives up twice.
 ///
 /// An address that was not confirmed for long is returned at once, and the kernel made to confirm it.
 ///
@@ -131,13 +131,21 @@ fn resolve_by(interface_index: u32, address: IpAddr, deadline: Instant) -> io::R
         return Ok(Some(mac));
     }
     netlink.set(&request(RTM_NEWNEIGH, interface_index, address, NTF_USE))?;
+    let mut again = true;
     loop {
         let now = look(&mut netlink, interface_index, address)?;
         if let Some(mac) = now.and_then(Neighbour::usable) {
             return Ok(Some(mac));
         }
-        let given_up = now.is_some_and(|neighbour| neighbour.state == NUD_FAILED);
-        if given_up || !told.wait(deadline)? {
+        if now.is_some_and(|neighbour| neighbour.state == NUD_FAILED) {
+            // What the kernel has just given up may be what it was asked before; the question of this call is then still to ask.
+            if !again {
+                return Ok(None);
+            }
+            again = false;
+            netlink.set(&request(RTM_NEWNEIGH, interface_index, address, NTF_USE))?;
+        }
+        if !told.wait(deadline)? {
             return Ok(None);
         }
         // Whatever it says, the table says it too.

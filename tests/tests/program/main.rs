@@ -5,7 +5,6 @@
 //! tests are skipped.
 
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
 mod buffers;
