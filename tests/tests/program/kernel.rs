@@ -11,7 +11,8 @@ use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramError, ProgramInfo, TestRun, TestRunOptions};
 use gre_common::Reason;
 use gre_common::counters::Counters;
-use gre_common::maps::{COUNTERS, SEQUENCES};
+use gre_common::maps::{BUCKETS, COUNTERS, READER, SEQUENCES};
+use gre_common::sample::Bucket;
 use gre_common::sequence::SequenceState;
 use gre_user::bpf::{AttachMode, XdpLink};
 use gre_user::config::Config;
@@ -132,6 +133,41 @@ impl Kernel {
     /// Runs the program on a frame, as much of it in the first buffer as fits into a page.
     pub(crate) fn run(&mut self, frame: &[u8]) -> Result<Outcome> {
         self.run_with(frame, None)
+    }
+
+    /// Lets somebody watch what is refused, or nobody.
+    pub(crate) fn watch(&mut self, watched: bool) -> Result<()> {
+        let until = if watched { u64::MAX } else { 0 };
+        let mut reader: Array<_, u64> = Array::try_from(map(self.datapath.ebpf(), READER)?)?;
+        reader.set(0, until, 0).context("write the lease")
+    }
+
+    /// How many packets were not sampled for this reason, because there were too many.
+    pub(crate) fn judged(&mut self, reason: Reason) -> Result<u64> {
+        let buckets: PerCpuArray<_, Bucket> = PerCpuArray::try_from(map(self.datapath.ebpf(), BUCKETS)?)?;
+        let values = buckets.get(&(reason as u32), 0).context("read the limits")?;
+        Ok(values.iter().map(|bucket| bucket.swallowed).sum())
+    }
+
+    /// How often a reason was counted, for whatever tunnel.
+    pub(crate) fn counted(&self, reason: Reason) -> Result<u64> {
+        Ok(self
+            .read()?
+            .iter()
+            .map(|counters| counters.reasons[reason as usize])
+            .sum())
+    }
+
+    /// Runs the program so often on a frame that it does not change, and gives what one run took on average, in nanoseconds.
+    pub(crate) fn flood(&mut self, frame: &[u8], packets: u32) -> Result<u32> {
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            repeat: packets,
+            ..TestRunOptions::new()
+        };
+        let result = self.datapath.program()?.test_run(options)?;
+        let nanoseconds = result.duration.as_nanos();
+        u32::try_from(nanoseconds).context("a run takes less than seconds")
     }
 
     /// Runs the program on a frame with `first` bytes in the first buffer, at least [`SHORTEST`].
@@ -327,6 +363,11 @@ fn context(first: usize, ingress: u32) -> Vec<u8> {
     [data, data_end, rest, ingress, rest, rest]
         .map(u32::to_ne_bytes)
         .concat()
+}
+
+fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {
+    ebpf.map_mut(name)
+        .with_context(|| format!("the program has no map {name}"))
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {

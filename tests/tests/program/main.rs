@@ -14,3 +14,4 @@ mod generated;
 mod kernel;
 mod loaded;
 mod router;
+mod sampling;
