@@ -25,6 +25,7 @@ pub(super) fn judge(wanted: &Interface, config: &Config, facts: &Facts) -> Vec<F
     findings.extend(state(name, found));
     findings.extend(programs(wanted, found, facts));
     findings.extend(native::judge(wanted, found));
+    findings.extend(spread(wanted, found, config));
     findings.extend(veth(name, found));
     findings.extend(queues(name, found, config));
     findings.extend(vlan(name, found, config));
@@ -99,6 +100,19 @@ fn programs(wanted: &Interface, found: &InterfaceFacts, facts: &Facts) -> Vec<Fi
     found.interface.xdp.iter().filter_map(finding).collect()
 }
 
+/// That "auto" would be generic mode, in which the kernel loses what is spread. Where the file asks for that mode, it is refused.
+fn spread(wanted: &Interface, found: &InterfaceFacts, config: &Config) -> Option<Finding> {
+    let spreads = config.tunnels.iter().any(|tunnel| tunnel.spread != Spread::Off);
+    let is_generic = wanted.mode == Mode::Auto && found.xdp.as_ref().is_ok_and(|features| !features.native);
+    (spreads && is_generic).then(|| {
+        Finding::error(
+            &wanted.name,
+            "runs in generic mode, in which the kernel loses packets that are spread over cores",
+            "set spread = \"off\", or use a network card whose driver has XDP",
+        )
+    })
+}
+
 fn veth(name: &str, found: &InterfaceFacts) -> Option<Finding> {
     (found.interface.kind.as_deref() == Some("veth")).then(|| {
         Finding::note(
@@ -162,6 +176,7 @@ fn vlan(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding> 
 #[cfg(test)]
 mod tests {
     use super::super::super::ethtool::Channels;
+    use super::super::super::xdp_features::XdpFeatures;
     use super::super::tests::{Case, assert_found, denied};
     use super::*;
 
@@ -294,6 +309,27 @@ mod tests {
             &[
                 "note: eth0: cannot tell how many receive queues it has: Operation not permitted (os error 1); run `ethtool -l \
                eth0`",
+            ],
+        );
+    }
+
+    #[test]
+    fn spread_in_generic_mode() {
+        let spreads = |case: &mut Case| {
+            case.config.interfaces[0].mode = Mode::Auto;
+            case.config.tunnels[0].spread = Spread::All;
+        };
+        assert_found(spreads, &[]);
+        assert_found(
+            |case| {
+                spreads(case);
+                case.eth0().xdp = Ok(XdpFeatures::default());
+            },
+            &[
+                "warning: eth0: its driver (ice) has no native XDP, so \"auto\" is generic mode, which is slow; use a network card \
+               whose driver has XDP",
+                "error: eth0: runs in generic mode, in which the kernel loses packets that are spread over cores; set spread = \
+               \"off\", or use a network card whose driver has XDP",
             ],
         );
     }
