@@ -10,10 +10,13 @@ use gre_tests::lab::{Lab, Namespace};
 use gre_tests::skip::binary_or_skip;
 
 /// What CI and the other tests run themselves.
-const RUN_ELSEWHERE: [&str; 6] = [
+const RUN_ELSEWHERE: [&str; 8] = [
     "cargo xtask demo",
     "cargo xtask test",
     "cargo xtask build",
+    // CI runs a part of these that its time allows.
+    "cargo xtask vm-test",
+    "cargo xtask vm-test --kernel 6.12,newest interop",
     // Writes outside the laboratory; the file it copies is the one that is tested.
     "install -m 755 target/release/gre-decap /usr/local/sbin/",
     // The tests of the loader run these in a terminal, and beside a `gre-decap run`.
