@@ -14,7 +14,7 @@ const RUN_ELSEWHERE: [&str; 8] = [
     "cargo xtask demo",
     "cargo xtask test",
     "cargo xtask build",
-    // CI runs a part of these that its time allows.
+    // They take longer than all else together, and fetch kernels.
     "cargo xtask vm-test",
     "cargo xtask vm-test --kernel 6.12,newest interop",
     // Writes outside the laboratory; the file it copies is the one that is tested.
