@@ -52,7 +52,11 @@ impl Follower {
         let on = views
             .iter()
             .filter_map(|view| view.here.as_ref().map(|(interface, _)| interface));
-        let survey = Survey::take(&tables, on, &ways()?)?;
+        let mut survey = Survey::take(&tables, on, &ways()?)?;
+        // Only a load gives interfaces programs: until then the kernel sends by those that lack one.
+        for interface in &survey.want_program {
+            survey.surroundings.devices.remove(&interface.index);
+        }
         survey.surroundings.update(&generation)?;
         confirm_stale(&survey.surroundings.devices)?;
         self.known = Some((generation, tables));

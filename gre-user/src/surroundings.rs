@@ -95,6 +95,7 @@ impl Survey {
         // Many tunnels may share a next hop, which is to be asked for once.
         let mut resolved: HashMap<(u32, Option<NextHop>), Option<[u8; 6]>> = HashMap::new();
         let mut judged = BTreeSet::new();
+        let inner = tables.inner();
         for (
             id,
             Onward {
@@ -121,7 +122,7 @@ impl Survey {
                     "{name}: {why}, so the kernel forwards what tunnels deliver there; {remedy}"
                 ));
             }
-            let destination = if tables.inner(*id) == Some(InnerTypes::ETHERNET) {
+            let destination = if inner.get(id) == Some(&InnerTypes::ETHERNET) {
                 // Such a frame has its own.
                 None
             } else if let Some(known) = resolved.get(&(interface.index, *next_hop)) {

@@ -138,10 +138,9 @@ impl Tables {
         self.values().any(|tunnel| tunnel.policy.deliver() == deliver)
     }
 
-    /// What a tunnel may carry, if there is one of this id.
-    pub fn inner(&self, id: u32) -> Option<InnerTypes> {
-        let tunnel = self.values().find(|tunnel| tunnel.id == id)?;
-        Some(tunnel.policy.inner())
+    /// What each tunnel may carry, by its id.
+    pub fn inner(&self) -> HashMap<u32, InnerTypes> {
+        self.values().map(|tunnel| (tunnel.id, tunnel.policy.inner())).collect()
     }
 
     /// What the datapath knows of each tunnel, once for each remote.
@@ -301,7 +300,8 @@ mod tests {
             next_hop: Some(config::NextHop::Address([10, 0, 0, 2].into())),
         };
         assert_eq!(tables.onward, BTreeMap::from([(2, onward)]));
-        assert_eq!((tables.inner(2), tables.inner(3)), (Some(InnerTypes::MPLS), None));
+        let ip = InnerTypes::IPV4.union(InnerTypes::IPV6);
+        assert_eq!(tables.inner(), HashMap::from([(1, ip), (2, InnerTypes::MPLS)]));
     }
 
     #[test]
