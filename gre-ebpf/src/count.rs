@@ -88,7 +88,8 @@ fn add(counters: &mut Counters, reason: Reason) {
     add_at(counters, reason as usize);
 }
 
-/// One more of the reason with this index, if there is one. Written without an index that could panic: the verifier would refuse the panic's code.
+/// One more of the reason with this index, if there is one. Written without an index that could panic: the verifier would refuse
+/// the panic's code.
 #[inline(always)]
 fn add_at(counters: &mut Counters, index: usize) {
     if let Some(count) = counters.reasons.get_mut(index) {

@@ -29,7 +29,7 @@ use crate::{
 
 const ROOM: usize = size_of::<HandOver>();
 
-/// Whether a packet stays on this core and goes to the stack: then nothing is handed over.
+/// Whether a packet is handed over: not if it stays on this core and goes to the stack.
 #[inline(always)]
 pub(crate) fn is_needed(delivery: &Delivery) -> bool {
     let is_spread = HAVE_SPREAD.load() != 0 && delivery.cores != Cores::NONE;

@@ -2,8 +2,7 @@
 //!
 //! It supplies the bytes ([`frame`]), the look-ups ([`tables`]), carries the verdict out ([`decapsulate`], [`hand_over`],
 //! [`deliver`]) and counts it ([`count`]), with a sample of what is refused for whoever watches ([`sample`]). On the host this
-//! crate builds to a program that says how it is meant to be built, so that lints and editors
-//! work on the whole workspace.
+//! crate builds to a program that says how it is meant to be built, so that lints and editors work on the whole workspace.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(
