@@ -21,8 +21,6 @@ use nix::{getsockopt_impl, sockopt_impl};
 
 use crate::lab::{Namespace, PATIENCE};
 
-/// Where the first flow goes; the others go to the ports after it.
-const FIRST_PORT: u16 = 20_000;
 /// Room for what is received but not read yet: more than any window.
 const BUFFER: usize = 4 << 20;
 /// Bytes of flow and number at the head of a datagram.
@@ -60,10 +58,12 @@ impl Flows {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let address = |flow| SocketAddr::new(service, FIRST_PORT + flow);
+        // Ports are the kernel's to choose: a port that was just closed may still be held, for as long as another thread's
+        // child takes from its fork to its exec.
         let receivers: Vec<UdpSocket> = server.run(|| {
-            let open = |flow| {
-                let socket = UdpSocket::bind(address(flow)).with_context(|| format!("serve {}", address(flow)))?;
+            let open = |_| {
+                let socket =
+                    UdpSocket::bind(SocketAddr::new(service, 0)).with_context(|| format!("serve {service}"))?;
                 setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).context("make room for datagrams")?;
                 socket.set_nonblocking(true)?;
                 Ok(socket)
@@ -71,14 +71,13 @@ impl Flows {
             (0..count).map(open).collect()
         })?;
         let senders: Vec<UdpSocket> = client.run(|| {
-            let open = |flow| {
+            let open = |receiver: &UdpSocket| {
                 let socket = UdpSocket::bind(SocketAddr::new(any, 0)).context("open a client's socket")?;
-                socket
-                    .connect(address(flow))
-                    .with_context(|| format!("reach {}", address(flow)))?;
+                let address = receiver.local_addr()?;
+                socket.connect(address).with_context(|| format!("reach {address}"))?;
                 Ok(socket)
             };
-            (0..count).map(open).collect()
+            receivers.iter().map(open).collect()
         })?;
         for (receiver, sender) in receivers.iter().zip(&senders) {
             // The kernel notes the core for sockets that have a peer only (__udp_queue_rcv_skb() in net/ipv4/udp.c).

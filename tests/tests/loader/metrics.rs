@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -235,6 +235,15 @@ fn listens_where_it_is_told_to() -> Result<()> {
     // One that a killed process left is taken over; anything else is not.
     let dead = site.origin.run(|| Ok(UnixListener::bind("/dev/shm/metrics")?))?;
     drop(dead);
+    // Another test's child may hold it from its fork to its exec.
+    let began = Instant::now();
+    while site
+        .origin
+        .run(|| Ok(UnixStream::connect("/dev/shm/metrics").is_ok()))?
+    {
+        assert!(began.elapsed() < PATIENCE, "the dead socket still answers");
+        thread::sleep(Duration::from_millis(5));
+    }
     let mut runner = Runner::start(&site, CONFIG, &format!("--listen {socket}"))?;
     runner.says()?;
     runner.says()?;
