@@ -270,7 +270,7 @@ fn check<P: Packet, T: Tables>(
     }
     check_addressee(packet, tables, tunnel)?;
     check_checksum(packet, at, gre, tunnel)?;
-    if let Some(number) = gre.sequence {
+    if let Some(number) = gre.sequence() {
         tables.arrived(tunnel.id, number);
     }
     let restart = check_sequence(tables, gre, tunnel)?;
@@ -337,7 +337,7 @@ fn check_sequence<T: Tables>(tables: &T, gre: &Gre, tunnel: Tunnel) -> Result<bo
     if !tunnel.policy.ordered() {
         return Ok(false);
     }
-    match tables.order(tunnel.id, gre.sequence.ok_or(Reason::Sequence)?) {
+    match tables.order(tunnel.id, gre.sequence().ok_or(Reason::Sequence)?) {
         Order::InOrder => Ok(false),
         Order::Restart => Ok(true),
         Order::Late => Err(Reason::Sequence),

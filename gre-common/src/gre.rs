@@ -34,7 +34,8 @@ pub(crate) struct Gre {
     flags: u16,
     pub(crate) protocol: Be16,
     pub(crate) key: Option<Be32>,
-    pub(crate) sequence: Option<u32>,
+    /// 0 if there is none, which [`Self::sequence`] tells apart.
+    number: u32,
     /// Offset of the GRE payload in the frame.
     pub(crate) payload: usize,
 }
@@ -68,19 +69,27 @@ impl Gre {
         } else {
             None
         };
-        let sequence = if flags & SEQUENCE != 0 {
+        // A number even where there is none: Linux 6.1's verifier does not know, far behind this, which of its paths have one, and
+        // takes no register that may hold anything.
+        let number = if flags & SEQUENCE != 0 {
             let number: Be32 = packet.load(sequence_at).ok_or(Reason::Headroom)?;
-            Some(number.get())
+            number.get()
         } else {
-            None
+            0
         };
         Ok(Self {
             flags,
             protocol: header.protocol,
             key,
-            sequence,
+            number,
             payload,
         })
+    }
+
+    /// The sequence number, if the field is there.
+    #[inline(always)]
+    pub(crate) fn sequence(&self) -> Option<u32> {
+        (self.flags & SEQUENCE != 0).then_some(self.number)
     }
 
     /// Whether the checksum field is there.

@@ -17,8 +17,10 @@ const STACK: &str = "\"stack\"";
 const ROUTE: &str = "\"route\"";
 const INTERFACE: &str = "{ interface = \"lo\" }";
 const DELIVERIES: [&[&str]; 4] = [&[STACK], &[ROUTE], &[INTERFACE], &[STACK, ROUTE, INTERFACE]];
-/// The kernel gives up at a million.
-const MOST_VERIFIED: u32 = 500_000;
+/// The kernel gives up at a million. Logging, which is for debugging, may take more of it; 6.1 needs half as much again as later
+/// kernels.
+const MOST_VERIFIED: u32 = 400_000;
+const MOST_WITH_LOG: u32 = 800_000;
 
 #[test]
 fn every_variant_is_verified() -> Result<()> {
@@ -56,7 +58,12 @@ fn load(unknown: &str, remote: &str, deliveries: &[&str], spread: &str, level: L
     let verified = datapath.info()?.verified_instruction_count();
     let verified = verified.context("the kernel does not tell how much it verified")?;
     say(&format!("{variant}: {verified} instructions verified, {took} ms"));
-    ensure!(verified < MOST_VERIFIED, "{variant}: {verified} instructions verified");
+    let most = if level == LogLevel::Off {
+        MOST_VERIFIED
+    } else {
+        MOST_WITH_LOG
+    };
+    ensure!(verified < most, "{variant}: {verified} instructions verified");
     Ok(())
 }
 
