@@ -27,8 +27,20 @@ const TARGET: &str = if cfg!(target_endian = "big") {
     "bpfel-unknown-none"
 };
 
+/// The programs around the measured one, see `gre-ebpf/bench`.
+const BENCH: &str = "gre-bench";
+
 /// Makes sure of the tools, builds the object for machines like this one, and returns its absolute path.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
+    build_object(workspace, PACKAGE)
+}
+
+/// The same for what the benchmark needs beside it.
+pub(crate) fn build_bench(workspace: &Workspace) -> Result<PathBuf> {
+    build_object(workspace, BENCH)
+}
+
+fn build_object(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     let rustc = Rustc::find(workspace)?;
     rustc.ensure_source(workspace)?;
     let linker = tools::ensure_bpf_linker(workspace)?;
@@ -39,6 +51,8 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
         "build",
         "--package",
         PACKAGE,
+        "--bin",
+        name,
         "--profile",
         PROFILE,
         "--target",
@@ -55,7 +69,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     }
     process::run(&mut build, "see the compiler's message above")?;
 
-    let object = target.join(TARGET).join(PROFILE).join(PACKAGE);
+    let object = target.join(TARGET).join(PROFILE).join(name);
     if !object.is_file() {
         bail!(
             "`{}` made no {}: see Cargo's message above",

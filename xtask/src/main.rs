@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask COMMAND`. Each one first installs and builds what it needs.
 
+mod bench;
 mod bpf;
 mod build;
 mod demo;
@@ -42,6 +43,8 @@ enum Task {
         #[arg(value_name = "FILTER")]
         filters: Vec<String>,
     },
+    /// Build, then measure what the program costs per packet, beside floors that nothing can be cheaper than; as root
+    Bench(bench::Options),
     /// Run every fuzz target for a while
     Fuzz {
         /// How long each runs
@@ -93,7 +96,10 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::here();
     // Before the build, which takes longer than to find out that this is not to be had.
-    if matches!(task, Task::Demo | Task::Test { .. } | Task::VmTest { .. }) {
+    if matches!(
+        task,
+        Task::Bench(_) | Task::Demo | Task::Test { .. } | Task::VmTest { .. }
+    ) {
         packages::ensure_iproute2()?;
     }
     // Fuzzing is of host code alone.
@@ -112,6 +118,7 @@ fn run(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Demo => demo::run(&built.binary).map(|()| ExitCode::SUCCESS),
+        Task::Bench(options) => bench::run(&workspace, &built, &options),
         Task::Test { filters } => test::run(&workspace, &built, &filters),
         Task::VmTest { kernels, filters } => vm::run(&workspace, &built, &kernels, &filters),
         Task::Check(passed) => become_gre_decap(&built, "check", &passed),

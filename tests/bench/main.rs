@@ -1,0 +1,190 @@
+//! What the loaded program costs per packet: `cargo xtask bench` builds this, runs it as root, and shows what it writes.
+//!
+//! Each shape of packet ([`shapes`]) is run by BPF_PROG_TEST_RUN through a harness ([`harness`]) that restores what the program
+//! changes, by turns with what only moves the packet's ends as the program does: the difference is the program's own cost. All
+//! shapes and floors take turns in every round ([`measure`]), so that a machine that becomes slower does so for all of them.
+
+mod complexity;
+mod datapath;
+mod harness;
+mod measure;
+mod shapes;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use gre_tests::lab::{Lab, Namespace};
+use serde::Serialize;
+
+use crate::datapath::Loaded;
+use crate::harness::{Harness, Kind};
+use crate::measure::{Cost, Series};
+use crate::shapes::{Group, Shape};
+
+/// What is written to standard output, as JSON.
+#[derive(Serialize)]
+struct Report {
+    machine: String,
+    rounds: usize,
+    costs: Vec<Row>,
+    programs: Vec<complexity::Program>,
+}
+
+/// What one shape, or floor, costs.
+#[derive(Serialize)]
+struct Row {
+    group: Group,
+    name: String,
+    #[serde(flatten)]
+    cost: Cost,
+}
+
+/// What the command line asks for.
+struct Options {
+    quick: bool,
+    rounds: usize,
+    filters: Vec<String>,
+}
+
+impl Options {
+    fn parse() -> Result<Self> {
+        let mut options = Self {
+            quick: false,
+            rounds: 15,
+            filters: Vec::new(),
+        };
+        let mut arguments = env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--quick" => (options.quick, options.rounds) = (true, 3),
+                "--rounds" => {
+                    let rounds = arguments.next().context("--rounds: how many?")?;
+                    options.rounds = rounds.parse().with_context(|| format!("--rounds {rounds}"))?;
+                }
+                flag if flag.starts_with('-') => bail!("{flag}: there is --quick, and --rounds N"),
+                _ => options.filters.push(argument),
+            }
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, shape: &Shape) -> bool {
+        (self.filters.is_empty() || self.filters.iter().any(|filter| shape.name.contains(filter.as_str())))
+            && !(self.quick && shape.takes_long)
+    }
+}
+
+fn main() -> ExitCode {
+    match bench() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> Result<()> {
+    let options = Options::parse()?;
+    if let Err(missing) = Lab::available() {
+        bail!("the program cannot be loaded here: missing {missing}");
+    }
+    let lab = Lab::new()?;
+    let (host, other) = (lab.namespace("host")?, lab.namespace("other")?);
+    lab.veth(host.end("lan0").address("10.0.0.1/24"), other.end("server"))?;
+    prepare(&host)?;
+    let report = host.run(|| run(&options))?;
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    Ok(())
+}
+
+/// A host that forwards what comes in on its loopback interface, which is where test runs come in.
+fn prepare(host: &Namespace) -> Result<()> {
+    host.ip("link set lo up")?;
+    host.sysctl("net.ipv4.conf.lo.forwarding", "1")?;
+    host.ip("route add 192.0.2.0/24 via 10.0.0.2")?;
+    host.ip("neigh replace 10.0.0.2 lladdr 02:00:00:00:aa:01 dev lan0 nud permanent")?;
+    Ok(())
+}
+
+fn run(options: &Options) -> Result<Report> {
+    let shapes: Vec<_> = shapes::all()?
+        .into_iter()
+        .filter(|shape| options.wants(shape))
+        .collect();
+    if shapes.is_empty() {
+        bail!("no shape's name contains {}", options.filters.join(" or "));
+    }
+    let mut programs = Vec::new();
+    let mut loaded = BTreeMap::new();
+    let mut benches = Vec::new();
+    for shape in &shapes {
+        if !loaded.contains_key(&shape.config) {
+            let program = Loaded::load(&shape.config).with_context(|| format!("load for {}", shape.name))?;
+            programs.extend(complexity::of(shape, &program)?);
+            loaded.insert(&shape.config, program);
+        }
+        let program = loaded.get_mut(&shape.config).context("it was just loaded")?;
+        benches.push(Bench::of(shape, program).with_context(|| format!("shape {}", shape.name))?);
+    }
+    measure::settle()?;
+    for round in 1..=options.rounds {
+        eprintln!("round {round} of {}", options.rounds);
+        for bench in &mut benches {
+            bench.turn()?;
+        }
+    }
+    Ok(Report {
+        machine: measure::machine()?,
+        rounds: options.rounds,
+        costs: benches.iter().flat_map(Bench::rows).collect(),
+        programs,
+    })
+}
+
+/// A shape under measurement.
+struct Bench<'a> {
+    shape: &'a Shape,
+    harness: Harness,
+    series: Vec<(Kind, Series)>,
+}
+
+impl<'a> Bench<'a> {
+    fn of(shape: &'a Shape, program: &mut Loaded) -> Result<Self> {
+        Ok(Self {
+            shape,
+            harness: Harness::around(shape, program)?,
+            series: shape.kinds.iter().map(|kind| (*kind, Series::default())).collect(),
+        })
+    }
+
+    /// One measurement of each kind, between two of what the harness costs.
+    fn turn(&mut self) -> Result<()> {
+        let context = || format!("shape {}", self.shape.name);
+        let before = self.harness.run(Kind::Base).with_context(context)?;
+        let mut runs = Vec::new();
+        for (kind, _) in &self.series {
+            runs.push(self.harness.run(*kind).with_context(context)?);
+        }
+        let after = self.harness.run(Kind::Base).with_context(context)?;
+        for ((_, series), run) in self.series.iter_mut().zip(runs) {
+            series.add(&before, &run, &after);
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let rows = self.series.iter().map(|(kind, series)| Row {
+            group: if *kind == Kind::Program {
+                self.shape.group
+            } else {
+                Group::Floor
+            },
+            name: kind.name(&self.shape.name),
+            cost: series.cost(),
+        });
+        rows.collect()
+    }
+}
