@@ -11,6 +11,7 @@ use crate::{
     link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac},
     outer::{self, Chain, Outer, Payload},
     plain::Plain,
+    protect::{self, Guard, Inner, Ruling},
     sequence::Order,
     tunnel::{ChecksumPolicy, Cores, Deliver, InnerTypes, Tunnel},
 };
@@ -60,6 +61,24 @@ pub trait Tables {
     fn order(&self, tunnel: u32, number: u32) -> Order;
     /// Notes that a tunnel's packet with this number has come, whatever becomes of it. Nothing is decided by that.
     fn arrived(&self, _tunnel: u32, _number: u32) {}
+    /// What becomes of inner packets to destinations that are not protected.
+    fn inner_destinations(&self) -> Guard;
+    /// Whether this address is within `protect.prefixes`.
+    fn is_protected4(&self, address: &Ipv4) -> bool;
+    /// Whether this address is within `protect.prefixes`.
+    fn is_protected6(&self, address: &Ipv6) -> bool;
+    /// Whether this inner destination is within the tunnel's `bypass`.
+    fn is_bypassed4(&self, tunnel: u32, address: &Ipv4) -> bool;
+    /// Whether this inner destination is within the tunnel's `bypass`.
+    fn is_bypassed6(&self, tunnel: u32, address: &Ipv6) -> bool;
+    /// Rules on a packet that came by a tunnel: [`protect::inner`], which the kernel program calls in a function of its own, and
+    /// only if there is such a rule.
+    fn judge_inner<P: Packet>(&self, packet: &P, inner: &Inner) -> Ruling
+    where
+        Self: Sized,
+    {
+        protect::inner(packet, self, inner)
+    }
 }
 
 /// What to do with a packet.
@@ -101,6 +120,8 @@ pub struct Delivery {
     pub restart: bool,
     /// Not 0 if the inner packet is a fragment. No `bool`, which would make the verifier walk all that follows twice.
     pub fragment: u16,
+    /// Whether its inner destination is not protected, and that is only monitored. Counted before the packet is touched.
+    pub monitored: bool,
     /// Where the payload goes.
     pub deliver: Deliver,
     /// The cores that the tunnel's flows are spread over.
@@ -255,7 +276,7 @@ fn read_gre<P: Packet, A>(packet: &P, outer: &Outer<A>) -> Result<Gre, Reason> {
     Gre::parse(packet, &outer.payload)
 }
 
-/// Rows 10 to 16, and that the frame is for this host where its packet is forwarded.
+/// Rows 10 to 16, protection, and that the frame is for this host where its packet is forwarded.
 #[inline(always)]
 fn check<P: Packet, T: Tables>(
     packet: &P,
@@ -280,6 +301,14 @@ fn check<P: Packet, T: Tables>(
     };
     let remark = inner::inspect(packet, kind, gre.payload, at.end, at.ecn)?;
     let fragment = inner::fragment(packet, kind, gre.payload);
+    let inner = Inner {
+        tunnel: tunnel.id,
+        protocol: gre.protocol,
+        start: gre.payload,
+        end: at.end,
+        bypasses: tunnel.policy.bypasses(),
+    };
+    let monitored = tables.judge_inner(packet, &inner).settle()?;
     Ok(Delivery {
         tunnel: tunnel.id,
         link,
@@ -291,6 +320,7 @@ fn check<P: Packet, T: Tables>(
         outer_bytes: at.outer_bytes,
         restart,
         fragment,
+        monitored,
         deliver: tunnel.policy.deliver(),
         cores: tunnel.cores,
     })

@@ -119,6 +119,7 @@ mod tests {
                                 outer_bytes: overhead + 1400,
                                 restart,
                                 fragment,
+                                monitored: false,
                                 deliver,
                                 cores: Cores::new(3, 5),
                             };

@@ -27,6 +27,7 @@ pub mod link;
 pub mod maps;
 pub mod outer;
 pub mod plain;
+pub mod protect;
 pub mod reason;
 pub mod sample;
 pub mod sequence;

@@ -64,6 +64,22 @@ pub const READER: &str = "READER";
 /// Per-CPU array of [`Bucket`](crate::sample::Bucket) by the index of a reason's counter. Written by the program.
 pub const BUCKETS: &str = "BUCKETS";
 
+/// What is protected, IPv4: longest-prefix map of [`Prefix<Ipv4>`](crate::protect::Prefix) to [`LISTED`]. Written by userspace.
+pub const PROTECTED4: &str = "PROTECTED4";
+/// The same for IPv6.
+pub const PROTECTED6: &str = "PROTECTED6";
+/// Inner IPv4 destinations that stay encapsulated: longest-prefix map of a [`Prefix`](crate::protect::Prefix) of
+/// [`TunnelAddress<Ipv4>`](crate::protect::TunnelAddress) to [`LISTED`]. Written by userspace. Only tunnels whose
+/// [`Policy::bypasses`](crate::tunnel::Policy::bypasses) is set are looked up, and only if the program was loaded with
+/// [`HAVE_BYPASS`].
+pub const BYPASS4: &str = "BYPASS4";
+/// The same for IPv6.
+pub const BYPASS6: &str = "BYPASS6";
+/// The value of all prefixes in those: that they are there is all that counts.
+pub const LISTED: u32 = 1;
+/// The entries that each of those has room for. They take memory only for what is in them.
+pub const MAX_PREFIXES: u32 = 1 << 20;
+
 /// Set to 1 before loading: drop what no tunnel matches, instead of passing it.
 pub const UNKNOWN_DROP: &str = "UNKNOWN_DROP";
 /// Set to 1 before loading: some tunnel has a prefix as remote. Without, the look-up is pruned by the verifier.
@@ -74,6 +90,10 @@ pub const HAVE_ROUTE: &str = "HAVE_ROUTE";
 pub const HAVE_INTERFACE: &str = "HAVE_INTERFACE";
 /// Set to 1 before loading: some tunnel is spread over cores.
 pub const HAVE_SPREAD: &str = "HAVE_SPREAD";
+/// Set before loading: the [`Guard`](crate::protect::Guard) of inner destinations.
+pub const INNER_DESTINATIONS: &str = "INNER_DESTINATIONS";
+/// Set to 1 before loading: some tunnel has inner destinations that stay encapsulated.
+pub const HAVE_BYPASS: &str = "HAVE_BYPASS";
 /// Set before loading: the secret [key](crate::siphash::Key) of the flow hash.
 pub const FLOW_KEY: &str = "FLOW_KEY";
 

@@ -180,6 +180,19 @@ reasons! {
     ///
     /// Please report it, with the driver and the kernel's version.
     Internal = "internal", Drop;
+    /// `inner_destinations = "enforce"`: the inner packet is for an address outside `prefixes` in `[protect]`.
+    ///
+    /// Likely causes: attack packets for other hosts of this network that the scrubbing centre has let through or somebody sends with
+    /// its address, or a prefix that the centre protects and the list lacks. Look at some with `gre-decap drops --reason
+    /// inner_destination`; what is right goes into `prefixes`, or into the tunnel's `bypass` if the kernel's GRE device owns it.
+    InnerDestination = "inner_destination", Drop;
+    /// `inner_destinations = "monitor"`: the inner packet is for an address outside `prefixes` in `[protect]`. It was delivered all
+    /// the same; `"enforce"` would drop it.
+    ///
+    /// Before enforcing, look at what it is with `gre-decap drops --reason inner_destination`.
+    InnerDestinationMonitored = "inner_destination", Pass;
+    /// The inner packet is for an address within the tunnel's `bypass`. The kernel gets it as it came, for its own GRE device.
+    Bypass = "bypass", Pass;
 }
 
 #[cfg(test)]

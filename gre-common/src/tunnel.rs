@@ -132,7 +132,7 @@ impl InnerTypes {
 }
 
 /// A tunnel's checks and delivery in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner
-/// types, bits 8–9 the delivery.
+/// types, bits 8–9 the delivery, bit 10 whether there is a bypass.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy(u32);
@@ -143,6 +143,7 @@ impl Policy {
     const ENABLED: u32 = 1 << 3;
     const INNER_SHIFT: u32 = 4;
     const DELIVER_SHIFT: u32 = 8;
+    const BYPASS: u32 = 1 << 10;
 
     /// The policy of an enabled or disabled tunnel that delivers to the stack; `ordered` drops what is late or duplicate.
     pub const fn new(checksum: ChecksumPolicy, ordered: bool, inner: InnerTypes, enabled: bool) -> Self {
@@ -154,6 +155,17 @@ impl Policy {
     /// The same checks, with another delivery.
     pub const fn delivering(self, deliver: Deliver) -> Self {
         Self(self.0 & !(3 << Self::DELIVER_SHIFT) | (deliver as u32) << Self::DELIVER_SHIFT)
+    }
+
+    /// The same, of a tunnel that has inner destinations which stay encapsulated.
+    pub const fn bypassing(self) -> Self {
+        Self(self.0 | Self::BYPASS)
+    }
+
+    /// Whether the tunnel has inner destinations that stay encapsulated: entries in the maps of `bypass`.
+    #[inline(always)]
+    pub const fn bypasses(self) -> bool {
+        self.0 & Self::BYPASS != 0
     }
 
     /// How inner packets leave the program.
@@ -212,6 +224,7 @@ mod tests {
                         assert_eq!(policy.enabled(), enabled);
                         assert_eq!(policy.inner(), inner);
                         assert_eq!(policy.deliver(), Deliver::Stack);
+                        assert!(!policy.bypasses() && policy.bypassing().bypasses());
                         check_deliveries(policy);
                     }
                 }

@@ -13,6 +13,7 @@ use crate::{
     endian::Be32,
     endpoints::{Endpoints, Ipv4, Ipv6},
     link::Mac,
+    protect::TunnelAddress,
     sample::Bucket,
     sequence::SequenceState,
     target::{NextHop, Target},
@@ -39,3 +40,7 @@ unsafe impl Pod for Target {}
 unsafe impl Pod for NextHop {}
 // SAFETY: `u64`s only.
 unsafe impl Pod for Bucket {}
+// SAFETY: words only, without padding.
+unsafe impl Pod for TunnelAddress<Ipv4> {}
+// SAFETY: as above.
+unsafe impl Pod for TunnelAddress<Ipv6> {}

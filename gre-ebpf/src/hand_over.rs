@@ -97,9 +97,9 @@ extern "C" fn hash_out_of_line(ctx: *mut xdp_md, protocol: u32, start: u32, end:
 }
 
 /// No payload begins farther into a frame; as a mask it tells the verifier so.
-const FARTHEST: u32 = 0x1fff;
+pub(crate) const FARTHEST: u32 = 0x1fff;
 /// No IP packet ends farther into a frame.
-const LAST: u32 = 0x1_ffff;
+pub(crate) const LAST: u32 = 0x1_ffff;
 
 /// Goes on with a packet that was handed over, `is_spread` from another core.
 #[inline(always)]

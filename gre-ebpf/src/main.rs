@@ -21,6 +21,7 @@ mod deliver;
 mod frame;
 mod hand_over;
 mod onward;
+mod protect;
 mod redirect;
 mod redirects;
 mod route;
@@ -30,7 +31,7 @@ mod tables;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::debug;
-use gre_common::{Action, Carrier, Delivery, Reason, decide_and};
+use gre_common::{Action, Carrier, Delivery, Reason, decide_and, protect::Guard};
 
 use onward::Onward;
 
@@ -71,8 +72,7 @@ impl Carrier for Datapath<'_> {
 
     #[inline(always)]
     fn refuse(self, tunnel: u32, reason: Reason) -> u32 {
-        count::refused(tunnel, reason);
-        sample::sample(self.0, tunnel, reason as u32);
+        self.note(tunnel, reason);
         debug!(self.0, "tunnel {}: {}", tunnel, reason.name());
         match reason.action() {
             Action::Pass => xdp_action::XDP_PASS,
@@ -82,6 +82,9 @@ impl Carrier for Datapath<'_> {
 
     #[inline(always)]
     fn deliver(self, delivery: Delivery) -> u32 {
+        if tables::inner_destinations() == Guard::Monitor && delivery.monitored {
+            self.note(delivery.tunnel, Reason::InnerDestinationMonitored);
+        }
         let result = if hand_over::is_needed(&delivery) {
             hand_over::hand_over(self.0, &delivery)
         } else {
@@ -95,6 +98,13 @@ impl Carrier for Datapath<'_> {
 }
 
 impl Datapath<'_> {
+    /// Counts and samples a packet that goes on all the same.
+    #[inline(always)]
+    fn note(&self, tunnel: u32, reason: Reason) {
+        count::refused(tunnel, reason);
+        sample::sample(self.0, tunnel, reason as u32);
+    }
+
     /// Decapsulates a packet, which then goes to the stack.
     #[inline(always)]
     fn deliver_to_stack(&self, delivery: &Delivery) -> Result<u32, Reason> {

@@ -7,19 +7,20 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use gre_common::{
-    Tables,
+    Packet, Tables,
     counters::Counters,
     endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6},
     forward::Lookup,
     link::Mac,
-    maps::TunnelName,
+    maps::{MAX_PREFIXES, TunnelName},
+    protect::{Guard, Inner, Prefix, Ruling, TunnelAddress},
     sequence::{Order, SequenceState},
     siphash,
     target::{NextHop, Target},
     tunnel::Tunnel,
 };
 
-use crate::{frame, sequence};
+use crate::{frame, protect, sequence};
 
 /// Interfaces that can be redirected to, at most: routers of containers have thousands.
 const MOST_DEVICES: u32 = 16_384;
@@ -67,6 +68,15 @@ pub(crate) static LOOKUP: PerCpuArray<Lookup> = PerCpuArray::with_max_entries(1,
 #[map]
 pub(crate) static FORWARD: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
+#[map]
+static PROTECTED4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+#[map]
+static PROTECTED6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+#[map]
+static BYPASS4: LpmTrie<TunnelAddress<Ipv4>, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+#[map]
+static BYPASS6: LpmTrie<TunnelAddress<Ipv6>, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+
 #[unsafe(no_mangle)]
 static UNKNOWN_DROP: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -78,6 +88,10 @@ pub(crate) static HAVE_ROUTE: Global<u8> = Global::new(1);
 pub(crate) static HAVE_INTERFACE: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static HAVE_SPREAD: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
+static INNER_DESTINATIONS: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
+static HAVE_BYPASS: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static FLOW_KEY: Global<siphash::Key> = Global::new([0; 2]);
 
@@ -130,6 +144,60 @@ impl Tables for Maps<'_> {
     fn arrived(&self, tunnel: u32, number: u32) {
         sequence::arrived(tunnel, number);
     }
+
+    #[inline(always)]
+    fn inner_destinations(&self) -> Guard {
+        inner_destinations()
+    }
+
+    #[inline(always)]
+    fn is_protected4(&self, address: &Ipv4) -> bool {
+        is_listed(&PROTECTED4, *address)
+    }
+
+    #[inline(always)]
+    fn is_protected6(&self, address: &Ipv6) -> bool {
+        is_listed(&PROTECTED6, *address)
+    }
+
+    #[inline(always)]
+    fn is_bypassed4(&self, tunnel: u32, address: &Ipv4) -> bool {
+        let address = *address;
+        have_bypass() && is_listed(&BYPASS4, TunnelAddress { tunnel, address })
+    }
+
+    #[inline(always)]
+    fn is_bypassed6(&self, tunnel: u32, address: &Ipv6) -> bool {
+        let address = *address;
+        have_bypass() && is_listed(&BYPASS6, TunnelAddress { tunnel, address })
+    }
+
+    #[inline(always)]
+    fn judge_inner<P: Packet>(&self, _: &P, inner: &Inner) -> Ruling {
+        protect::judge_inner(self.0, inner)
+    }
+}
+
+/// What becomes of inner packets to destinations that are not protected: a constant of the loaded program.
+#[inline(always)]
+pub(crate) fn inner_destinations() -> Guard {
+    Guard::from_number(INNER_DESTINATIONS.load())
+}
+
+/// Whether any tunnel has inner destinations that stay encapsulated: the same.
+#[inline(always)]
+pub(crate) fn have_bypass() -> bool {
+    HAVE_BYPASS.load() != 0
+}
+
+/// Whether a prefix of `data` is in the map.
+#[inline(always)]
+fn is_listed<D>(prefixes: &LpmTrie<D, u32>, data: D) -> bool {
+    let whole = Prefix::whole(data);
+    // SAFETY: both are a `u32` and the data without padding, in that order; `Key` alone is packed, so it asks for no alignment.
+    // On the stack the aligned one is what the verifier accepts.
+    let key: &Key<D> = unsafe { &*(&raw const whole).cast() };
+    prefixes.get(key).is_some()
 }
 
 /// An exact remote before the longest prefix.

@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, MapData};
 use gre_common::Reason;
+use gre_common::protect::Guard;
 use gre_common::reason::Action;
 use gre_common::siphash::Key;
 
-use crate::settings::{LogLevel, Settings};
+use crate::settings::{Guards, LogLevel, Settings};
 use crate::state::Generation;
 use crate::tables::open;
 
@@ -19,10 +20,11 @@ const SETTINGS: &str = "SETTINGS";
 const REASONS: &str = "REASONS";
 
 /// The layout of all that is pinned. It changes when an older version could misread a newer one's state.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
-/// Format, whether what no tunnel matches is dropped, log level, length of the cores' queues, and the flow hash's key.
-type Words = [u64; 6];
+/// Format, whether what no tunnel matches is dropped, log level, length of the cores' queues, the flow hash's key, and
+/// the guard of inner destinations.
+type Words = [u64; 7];
 
 /// Settings that are compiled into the program.
 pub(crate) struct CompiledIn {
@@ -34,6 +36,8 @@ pub(crate) struct CompiledIn {
     pub(crate) spread_queue: u32,
     /// The key of the flow hash.
     pub(crate) flow_key: Key,
+    /// How strictly the rules of `[protect]` are kept.
+    pub(crate) guards: Guards,
 }
 
 /// A reason's name and action, zero-padded.
@@ -54,6 +58,7 @@ pub(crate) fn pin(generation: &Generation, settings: &Settings) -> Result<()> {
         settings.spread_queue.into(),
         key0,
         key1,
+        settings.guards.inner_destinations as u64,
     ];
     words.set(0, values, 0).with_context(|| cannot_make(SETTINGS))?;
     words
@@ -80,8 +85,15 @@ pub(crate) fn pin(generation: &Generation, settings: &Settings) -> Result<()> {
 pub(crate) fn read(generation: &Generation) -> Result<CompiledIn> {
     let path = generation.map(SETTINGS);
     let words: Array<MapData, Words> = open(&path)?;
-    let [format, unknown_drop, log_level, spread_queue, key0, key1] =
-        words.get(&0, 0).with_context(|| cannot_read(&path))?;
+    let [
+        format,
+        unknown_drop,
+        log_level,
+        spread_queue,
+        key0,
+        key1,
+        inner_destinations,
+    ] = words.get(&0, 0).with_context(|| cannot_read(&path))?;
     let log_level = u32::try_from(log_level).ok().and_then(LogLevel::from_repr);
     match (log_level, u32::try_from(spread_queue)) {
         (Some(log_level), Ok(spread_queue)) if format == FORMAT => Ok(CompiledIn {
@@ -89,6 +101,9 @@ pub(crate) fn read(generation: &Generation) -> Result<CompiledIn> {
             log_level,
             spread_queue,
             flow_key: [key0, key1],
+            guards: Guards {
+                inner_destinations: Guard::from_number(inner_destinations as u8),
+            },
         }),
         _ => bail!(
             "{}: is laid out by another version of gre-decap; use that one",

@@ -10,9 +10,10 @@ use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
-    ARRIVALS, BUCKETS, CORES, COUNTERS, CPUS, DEVICES, FLOW_KEY, FORWARD, HAVE_INTERFACE, HAVE_PREFIXES, HAVE_ROUTE,
-    HAVE_SPREAD, INTERFACES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, READER, REDIRECTS, SAMPLES,
-    SEQUENCES, TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
+    ARRIVALS, BUCKETS, BYPASS4, BYPASS6, CORES, COUNTERS, CPUS, DEVICES, FLOW_KEY, FORWARD, HAVE_BYPASS,
+    HAVE_INTERFACE, HAVE_PREFIXES, HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, INTERFACES, LOCALS4, LOCALS6, NAMES,
+    NEXT_HOPS, PREFIXES4, PREFIXES6, PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES, SEQUENCES, TARGETS, TUNNELS4,
+    TUNNELS6, UNKNOWN_DROP,
 };
 use log::Log;
 
@@ -40,9 +41,10 @@ const BY_REMOTE: [&str; 7] = [TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4,
 /// Maps that hold an entry for each tunnel that delivers to an interface.
 const BY_TARGET: [&str; 2] = [TARGETS, NEXT_HOPS];
 /// Maps that userspace needs, and so are pinned.
-const PINNED: [&str; 20] = [
+const PINNED: [&str; 24] = [
     TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4, LOCALS6, NAMES, COUNTERS, SEQUENCES, TARGETS, NEXT_HOPS,
-    DEVICES, INTERFACES, CORES, FORWARD, REDIRECTS, SAMPLES, READER, BUCKETS, ARRIVALS,
+    DEVICES, INTERFACES, CORES, FORWARD, REDIRECTS, SAMPLES, READER, BUCKETS, ARRIVALS, PROTECTED4, PROTECTED6,
+    BYPASS4, BYPASS6,
 ];
 /// Maps that say something of each tunnel.
 const BY_TUNNEL: [&str; 3] = [COUNTERS, SEQUENCES, ARRIVALS];
@@ -85,6 +87,8 @@ impl Datapath {
             (HAVE_ROUTE, u8::from(features.route)),
             (HAVE_INTERFACE, u8::from(features.interface)),
             (HAVE_SPREAD, u8::from(features.spread)),
+            (HAVE_BYPASS, u8::from(features.bypass)),
+            (INNER_DESTINATIONS, settings.guards.inner_destinations as u8),
         ];
         let log_level = settings.log_level as u8;
         let by_tunnel = settings.max_tunnels.saturating_add(1);

@@ -1,23 +1,30 @@
 //! The program's decision outside the kernel: the same code, over captured bytes and the tables of a configuration.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
 use gre_common::link::Mac;
 use gre_common::plain::{Plain, load};
+use gre_common::protect::Guard;
 use gre_common::sequence::{self, Order, SequenceState};
 use gre_common::tunnel::{Deliver, Tunnel};
 use gre_common::{Packet, Verdict, checksum, decide};
+use ipnet::IpNet;
 
 use crate::config::{Config, Unknown};
+use crate::settings::Guards;
 use crate::tables::{Address, Entries, Tables};
 
 /// What a program loaded with a configuration would hold, beginning with nothing received.
 pub struct Offline {
     tables: Tables,
     drop_unknown: bool,
+    guards: Guards,
+    protected: Nets,
+    bypass: HashMap<u32, Nets>,
     sequences: RefCell<HashMap<u32, SequenceState>>,
     /// The time of the packet that is decided on, by the clock that sequence numbers are judged by.
     now: Cell<u64>,
@@ -35,7 +42,11 @@ pub enum Judgement {
 impl Offline {
     /// A program with this configuration, whose tunnels have these tables.
     pub fn new(config: &Config, tables: Tables) -> Self {
+        let nets = |(tunnel, nets): (&u32, &BTreeSet<_>)| (*tunnel, Nets::of(nets));
         Self {
+            guards: Guards::of(&config.protect),
+            protected: Nets::of(&tables.protected),
+            bypass: tables.bypass.iter().map(nets).collect(),
             tables,
             drop_unknown: config.unknown == Unknown::Drop,
             sequences: RefCell::default(),
@@ -144,6 +155,49 @@ impl gre_common::Tables for Offline {
             state.accepted_at = now;
         }
         order
+    }
+
+    fn inner_destinations(&self) -> Guard {
+        self.guards.inner_destinations
+    }
+
+    fn is_protected4(&self, address: &Ipv4) -> bool {
+        self.protected.have(address.to_ip())
+    }
+
+    fn is_protected6(&self, address: &Ipv6) -> bool {
+        self.protected.have(address.to_ip())
+    }
+
+    fn is_bypassed4(&self, tunnel: u32, address: &Ipv4) -> bool {
+        self.bypass.get(&tunnel).is_some_and(|nets| nets.have(address.to_ip()))
+    }
+
+    fn is_bypassed6(&self, tunnel: u32, address: &Ipv6) -> bool {
+        self.bypass.get(&tunnel).is_some_and(|nets| nets.have(address.to_ip()))
+    }
+}
+
+/// Many prefixes of both families.
+struct Nets {
+    all: HashSet<IpNet>,
+    /// The lengths that prefixes have.
+    lengths: BTreeSet<u8>,
+}
+
+impl Nets {
+    fn of(nets: &BTreeSet<IpNet>) -> Self {
+        Self {
+            all: nets.iter().copied().collect(),
+            lengths: nets.iter().map(IpNet::prefix_len).collect(),
+        }
+    }
+
+    /// Whether the address is in any of them.
+    fn have(&self, address: IpAddr) -> bool {
+        let prefix = |length| Some(IpNet::new(address, length).ok()?.trunc());
+        let mut prefixes = self.lengths.iter().filter_map(|length| prefix(*length));
+        prefixes.any(|prefix| self.all.contains(&prefix))
     }
 }
 

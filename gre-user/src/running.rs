@@ -37,6 +37,7 @@ impl Running {
             log_level,
             spread_queue,
             flow_key,
+            guards,
         } = about::read(&generation)?;
         let (program, tunnels) = (generation.program(), generation.map(TUNNELS4));
         let program =
@@ -47,6 +48,7 @@ impl Running {
         let tables = Tables::read(&generation)?;
         let settings = Settings {
             unknown_drop,
+            guards,
             features: Features::of(&tables),
             spread_queue,
             flow_key,

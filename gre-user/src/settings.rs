@@ -1,10 +1,11 @@
 //! What is fixed when the program is loaded: constants that the verifier prunes by, and the size of the maps.
 
+use gre_common::protect::Guard;
 use gre_common::siphash::Key;
 use gre_common::tunnel::Deliver;
 use strum::{Display, FromRepr, IntoStaticStr};
 
-use crate::config::{Config, Unknown};
+use crate::config::{Config, Protect, Unknown};
 use crate::tables::Tables;
 
 /// The constants and sizes of one load.
@@ -12,6 +13,8 @@ use crate::tables::Tables;
 pub struct Settings {
     /// Whether what no tunnel matches is dropped instead of passed.
     pub unknown_drop: bool,
+    /// How strictly the rules of `[protect]` are kept.
+    pub guards: Guards,
     /// What is not pruned.
     pub features: Features,
     /// How many packets the queue of a core holds that tunnels are spread over.
@@ -22,6 +25,22 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// How many remotes, and so tunnels, the maps have room for.
     pub max_tunnels: u32,
+}
+
+/// How strictly each rule of `[protect]` is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guards {
+    /// What becomes of inner packets to destinations that are not protected.
+    pub inner_destinations: Guard,
+}
+
+impl Guards {
+    /// Those of a configuration.
+    pub fn of(protect: &Protect) -> Self {
+        Self {
+            inner_destinations: protect.inner_destinations.into(),
+        }
+    }
 }
 
 /// What the program is to be able to do. The rest is pruned when it is loaded.
@@ -35,6 +54,8 @@ pub struct Features {
     pub interface: bool,
     /// Some tunnel is spread over cores.
     pub spread: bool,
+    /// Some tunnel has inner destinations that stay encapsulated.
+    pub bypass: bool,
 }
 
 impl Features {
@@ -45,6 +66,7 @@ impl Features {
             route: tables.have(Deliver::Route),
             interface: tables.have(Deliver::Interface),
             spread: !tables.cores.is_empty(),
+            bypass: !tables.bypass.is_empty(),
         }
     }
 }
@@ -74,6 +96,7 @@ impl Settings {
     pub fn of(config: &Config, tables: &Tables, log_level: LogLevel, flow_key: Key) -> Self {
         Self {
             unknown_drop: config.unknown == Unknown::Drop,
+            guards: Guards::of(&config.protect),
             features: Features::of(tables),
             spread_queue: config.spread_queue,
             flow_key,

@@ -6,9 +6,10 @@ mod ids;
 mod kernel;
 mod next_hop;
 mod policy;
+mod protect;
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,6 +43,10 @@ pub struct Tables {
     pub onward: BTreeMap<u32, Onward>,
     /// The lists of cores that tunnels are spread over.
     pub cores: Vec<u32>,
+    /// `protect.prefixes`.
+    pub protected: BTreeSet<IpNet>,
+    /// The inner destinations of tunnels that stay encapsulated, by the tunnels' ids; tunnels without any are not in it.
+    pub bypass: BTreeMap<u32, BTreeSet<IpNet>>,
 }
 
 /// The content of the maps of one outer family.
@@ -101,7 +106,10 @@ impl Tables {
     ///
     /// If there are too many lists of cores.
     pub fn of(config: &Config, ids: &Ids, online: &[u32]) -> Result<Self> {
-        let mut tables = Self::default();
+        let mut tables = Self {
+            protected: config.protect.prefixes.iter().copied().collect(),
+            ..Self::default()
+        };
         let mut cores = CoreLists::new(online);
         for (tunnel, id) in config.tunnels.iter().zip(ids.iter()) {
             tables.names.insert(id, tunnel.name.clone());
@@ -111,6 +119,9 @@ impl Tables {
                     next_hop: *next_hop,
                 };
                 tables.onward.insert(id, onward);
+            }
+            if !tunnel.bypass.is_empty() {
+                tables.bypass.insert(id, tunnel.bypass.iter().copied().collect());
             }
             let value = Tunnel {
                 id,

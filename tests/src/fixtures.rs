@@ -30,6 +30,7 @@ mod outer_ipv4;
 mod outer_ipv6;
 mod outer_length;
 mod pcap;
+mod protect_inner;
 mod rows;
 #[cfg(test)]
 mod sanity;
@@ -124,6 +125,7 @@ pub fn all() -> Vec<Fixture> {
         link::fixtures(),
         other_host::fixtures(),
         captures::fixtures(),
+        protect_inner::fixtures(),
     ]
     .into_iter()
     .flatten()

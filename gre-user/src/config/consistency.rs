@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::error::ConfigError;
+use super::inner::InnerType;
 use super::interface::Mode;
 use super::mss::ClampMss;
 use super::protect::Guard;
@@ -19,7 +20,8 @@ pub(super) fn check(config: &Config, sections: &Sections<'_>) -> Result<(), Conf
     distinct_endpoints(config, sections)?;
     remotes_fit(config, sections)?;
     spread_is_native(config, sections)?;
-    prefixes_where_needed(config, sections)
+    prefixes_where_needed(config, sections)?;
+    destinations_are_seen(config, sections)
 }
 
 fn distinct_names<'a>(named: impl Iterator<Item = (&'a str, &'a Section<'a>)>, what: &str) -> Result<(), ConfigError> {
@@ -152,6 +154,21 @@ fn prefixes_where_needed(config: &Config, sections: &Sections<'_>) -> Result<(),
             if guard != Guard::Off {
                 return Err(needed(section, key));
             }
+        }
+    }
+    Ok(())
+}
+
+/// MPLS is forwarded by its label: there is no destination to judge it by, and to let it by would be a hole.
+fn destinations_are_seen(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
+    if config.protect.inner_destinations == Guard::Off {
+        return Ok(());
+    }
+    for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
+        if tunnel.inner.contains(InnerType::Mpls) {
+            let message = "MPLS packets have no destination that `inner_destinations` in [protect] could judge; take \"mpls\" out, \
+                           or set that to \"off\"";
+            return Err(section.error("inner", message));
         }
     }
     Ok(())

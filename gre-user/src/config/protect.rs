@@ -36,6 +36,16 @@ pub enum Guard {
     Enforce,
 }
 
+impl From<Guard> for gre_common::protect::Guard {
+    fn from(guard: Guard) -> Self {
+        match guard {
+            Guard::Off => Self::Off,
+            Guard::Monitor => Self::Monitor,
+            Guard::Enforce => Self::Enforce,
+        }
+    }
+}
+
 impl Default for Protect {
     fn default() -> Self {
         Self {

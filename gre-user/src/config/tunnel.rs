@@ -173,6 +173,10 @@ fn check_inner(tunnel: &Tunnel, section: &Section<'_>) -> Result<(), ConfigError
         let message = format!("probes are inner IPv4 or IPv6; add {ip} to `inner`, or set it to \"off\"");
         return Err(section.error("probes", message));
     }
+    if !tunnel.bypass.is_empty() && !tunnel.inner.has_ip() && !tunnel.inner.contains(InnerType::Ethernet) {
+        let message = format!("only inner IP packets have a destination; add {ip} to `inner`, or set it to []");
+        return Err(section.error("bypass", message));
+    }
     // A keepalive's inner packet goes between the tunnel's own ends, so it is of their family.
     let family = if tunnel.local.is_ipv4() {
         InnerType::Ipv4

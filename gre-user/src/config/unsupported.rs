@@ -14,7 +14,6 @@ pub(super) fn refuse(config: &Config, sections: &Sections<'_>) -> Result<(), Con
     }
     for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
         only(tunnel.mss == Mss::Off, section, "mss", "\"off\"")?;
-        only(tunnel.bypass.is_empty(), section, "bypass", "[]")?;
         only(
             tunnel.keepalive == Keepalive::Ignore,
             section,
@@ -24,12 +23,6 @@ pub(super) fn refuse(config: &Config, sections: &Sections<'_>) -> Result<(), Con
         only(tunnel.probes == Probes::Off, section, "probes", "\"off\"")?;
     }
     if let Some(section) = &sections.protect {
-        only(
-            config.protect.inner_destinations == Guard::Off,
-            section,
-            "inner_destinations",
-            "\"off\"",
-        )?;
         only(config.protect.lockdown == Guard::Off, section, "lockdown", "\"off\"")?;
     }
     Ok(())
@@ -66,20 +59,12 @@ mod tests {
                 "5: [[tunnel]] \"a\": key `mss`: 1400 IS; use \"off\"",
             ),
             (
-                tunnel("bypass = ['10.0.0.0/30']"),
-                "5: [[tunnel]] \"a\": key `bypass`: ['10.0.0.0/30'] IS; use []",
-            ),
-            (
                 tunnel("keepalive = 'reply'"),
                 "5: [[tunnel]] \"a\": key `keepalive`: 'reply' IS; use \"ignore\"",
             ),
             (
                 tunnel("probes = 'route'"),
                 "5: [[tunnel]] \"a\": key `probes`: 'route' IS; use \"off\"",
-            ),
-            (
-                protect("inner_destinations = 'monitor'"),
-                "3: [protect]: key `inner_destinations`: 'monitor' IS; use \"off\"",
             ),
             (
                 protect("lockdown = 'enforce'"),

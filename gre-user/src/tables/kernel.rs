@@ -15,7 +15,7 @@ use gre_common::maps::{
 use gre_common::target::NextHop;
 use gre_common::tunnel::Tunnel;
 
-use super::{Address, Entries, Onward, Tables};
+use super::{Address, Entries, Onward, Tables, protect};
 use crate::state::Generation;
 
 /// The names of one family's maps.
@@ -49,6 +49,8 @@ impl Tables {
             v6: Entries::read(generation, &V6)?,
             onward: read_onward(generation)?,
             cores: read_cores(generation)?,
+            protected: protect::read_protected(generation)?,
+            bypass: protect::read_bypass(generation)?,
         })
     }
 
@@ -75,7 +77,7 @@ impl Tables {
         for (slot, core) in (0..cores.len()).zip(self.cores.iter().chain(iter::repeat(&NO_CORE))) {
             cores.set(slot, core, 0).with_context(|| cannot_write(CORES))?;
         }
-        Ok(())
+        protect::write(self, ebpf)
     }
 }
 
@@ -199,11 +201,11 @@ pub(crate) fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {
         .with_context(|| format!("the eBPF program has no map {name}; build it with `cargo xtask build`"))
 }
 
-fn cannot_read(path: &Path) -> String {
+pub(super) fn cannot_read(path: &Path) -> String {
     format!("{}: cannot be read", path.display())
 }
 
-fn cannot_write(map: &str) -> String {
+pub(super) fn cannot_write(map: &str) -> String {
     format!("map {map}: cannot be filled")
 }
 

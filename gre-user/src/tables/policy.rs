@@ -28,7 +28,12 @@ pub(super) fn of(tunnel: &config::Tunnel) -> Policy {
         config::Deliver::Route => Deliver::Route,
         config::Deliver::Interface { .. } => Deliver::Interface,
     };
-    Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled).delivering(deliver)
+    let policy = Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled).delivering(deliver);
+    if tunnel.bypass.is_empty() {
+        policy
+    } else {
+        policy.bypassing()
+    }
 }
 
 /// The configuration's word for how checksums are treated.

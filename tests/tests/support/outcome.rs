@@ -78,6 +78,9 @@ impl Outcome {
                 if delivery.restart {
                     counted.insert((id, Counter::of(Reason::SequenceRestart)), 1);
                 }
+                if delivery.monitored {
+                    counted.insert((id, Counter::of(Reason::InnerDestinationMonitored)), 1);
+                }
                 Self {
                     passed: Some(carry_out(delivery, frame)),
                     counted,

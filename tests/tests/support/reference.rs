@@ -8,6 +8,7 @@ use std::time::Duration;
 use gre_common::Tables;
 use gre_common::endpoints::{Endpoints, Ipv4, Ipv6};
 use gre_common::link::Mac;
+use gre_common::protect::Guard;
 use gre_common::sequence::{self, Order, SequenceState};
 use gre_common::tunnel::{ChecksumPolicy, Cores, Deliver, InnerTypes, Policy, Tunnel};
 use gre_user::config::{self, Checksum, Config, ConfigError, InnerType, Sequence, Unknown};
@@ -94,6 +95,15 @@ impl Reference {
     fn is_local(&self, address: IpAddr) -> bool {
         self.config.tunnels.iter().any(|tunnel| tunnel.local == address)
     }
+
+    fn is_protected(&self, address: IpAddr) -> bool {
+        self.config.protect.prefixes.iter().any(|net| net.contains(&address))
+    }
+
+    fn is_bypassed(&self, tunnel: u32, address: IpAddr) -> bool {
+        let tunnel = &self.config.tunnels[tunnel as usize - 1];
+        tunnel.bypass.iter().any(|net| net.contains(&address))
+    }
 }
 
 impl Tables for Reference {
@@ -138,6 +148,34 @@ impl Tables for Reference {
         }
         order
     }
+
+    fn inner_destinations(&self) -> Guard {
+        guard(self.config.protect.inner_destinations)
+    }
+
+    fn is_protected4(&self, address: &Ipv4) -> bool {
+        self.is_protected(v4(address))
+    }
+
+    fn is_protected6(&self, address: &Ipv6) -> bool {
+        self.is_protected(v6(address))
+    }
+
+    fn is_bypassed4(&self, tunnel: u32, address: &Ipv4) -> bool {
+        self.is_bypassed(tunnel, v4(address))
+    }
+
+    fn is_bypassed6(&self, tunnel: u32, address: &Ipv6) -> bool {
+        self.is_bypassed(tunnel, v6(address))
+    }
+}
+
+fn guard(guard: config::Guard) -> Guard {
+    match guard {
+        config::Guard::Off => Guard::Off,
+        config::Guard::Monitor => Guard::Monitor,
+        config::Guard::Enforce => Guard::Enforce,
+    }
 }
 
 fn policy(tunnel: &config::Tunnel) -> Policy {
@@ -161,7 +199,12 @@ fn policy(tunnel: &config::Tunnel) -> Policy {
         config::Deliver::Route => Deliver::Route,
         config::Deliver::Interface { .. } => Deliver::Interface,
     };
-    Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled).delivering(deliver)
+    let policy = Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled).delivering(deliver);
+    if tunnel.bypass.is_empty() {
+        policy
+    } else {
+        policy.bypassing()
+    }
 }
 
 fn v4(address: &Ipv4) -> IpAddr {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Result;
-use gre_common::Verdict;
+use gre_common::{Reason, Verdict};
 
 use crate::capture::{self, Captured};
 use crate::config::Config;
@@ -61,10 +61,15 @@ fn explain(offline: &Offline, packet: &Captured<'_>) -> String {
         Judgement::Decided(Verdict::Refuse { tunnel, reason }) => {
             format!("{}: {} in {}", reason.action().as_str(), reason.name(), of(tunnel))
         }
-        Judgement::Decided(Verdict::Deliver(delivery)) if delivery.restart => {
-            format!("deliver: from {}, sequence_restart", of(delivery.tunnel))
+        Judgement::Decided(Verdict::Deliver(delivery)) => {
+            let notes = [
+                (delivery.restart, Reason::SequenceRestart),
+                (delivery.monitored, Reason::InnerDestinationMonitored),
+            ];
+            let notes = notes.into_iter().filter(|(noted, _)| *noted);
+            let notes: String = notes.map(|(_, reason)| format!(", {}", reason.name())).collect();
+            format!("deliver: from {}{notes}", of(delivery.tunnel))
         }
-        Judgement::Decided(Verdict::Deliver(delivery)) => format!("deliver: from {}", of(delivery.tunnel)),
     }
 }
 

@@ -303,3 +303,17 @@ fn what_needs_protected_prefixes() {
     ]);
     assert_tunnel_errors(&[("probes = 'route'", &format!("key `probes`: {NEEDS}"))]);
 }
+
+#[test]
+fn what_has_no_inner_destination() {
+    assert_errors(&[(
+        "[[tunnel]]\nname = 'a'\nlocal = '198.51.100.20'\nremote = 'any'\ninner = ['ipv4', 'mpls']\n\
+         [protect]\nprefixes = ['192.0.2.0/24']\ninner_destinations = 'monitor'",
+        "5: [[tunnel]] \"a\": key `inner`: MPLS packets have no destination that `inner_destinations` in [protect] could judge; \
+         take \"mpls\" out, or set that to \"off\"",
+    )]);
+    assert_tunnel_errors(&[(
+        "bypass = ['10.0.0.0/30']\ninner = ['mpls']",
+        "key `bypass`: only inner IP packets have a destination; add \"ipv4\" or \"ipv6\" to `inner`, or set it to []",
+    )]);
+}

@@ -22,7 +22,7 @@ remote   = ["203.0.113.10", "203.0.113.128/25"]   # one or many addresses or pre
 key      = 4200                   # 0..=4294967295; absent: packets must carry no key
 checksum = "required"
 sequence = "ordered"
-inner    = ["ipv6", "ipv4", "mpls"]
+inner    = ["ipv6", "ipv4", "ethernet"]
 deliver  = { interface = "eth1", next_hop = "10.0.0.2" }
 spread   = "0-3,6"
 mss      = 1400
@@ -58,7 +58,7 @@ fn every_field() {
         key: Some(4200),
         checksum: Checksum::Required,
         sequence: Sequence::Ordered,
-        inner: [InnerType::Ipv4, InnerType::Ipv6, InnerType::Mpls]
+        inner: [InnerType::Ipv4, InnerType::Ipv6, InnerType::Ethernet]
             .into_iter()
             .collect(),
         deliver: Deliver::Interface {
@@ -117,10 +117,8 @@ fn what_this_version_supports_is_accepted() {
     for (value, supported) in [
         ("clamp_mss = \"auto\"", "clamp_mss = \"off\""),
         ("mss      = 1400", "mss      = \"off\""),
-        ("bypass   = [\"10.0.0.0/30\"]", "bypass   = []"),
         ("keepalive = \"reply\"", "keepalive = \"ignore\""),
         ("probes   = \"route\"", "probes   = \"off\""),
-        ("inner_destinations = \"monitor\"", "inner_destinations = \"off\""),
         ("lockdown = \"enforce\"", "lockdown = \"off\""),
     ] {
         assert_eq!(text.matches(value).count(), 1, "{value}");

@@ -1,0 +1,206 @@
+//! What `[protect]` and a tunnel's `bypass` say about a packet, by its addresses alone.
+//!
+//! Two questions are asked. Of a packet that came by a tunnel, after all checks and before it is touched: may it go where it wants
+//! to ([`inner`])? Of a packet that came by none: may it reach what is protected ([`outer`])?
+
+use network_types::{
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
+
+use crate::{
+    Packet, Reason, Tables,
+    endian::{Be16, Be32},
+    endpoints::{Ipv4, Ipv6},
+    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHER_TYPE_TEB, Link},
+    outer::words,
+};
+
+/// How strictly a rule is kept.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guard {
+    /// There is no such rule.
+    #[default]
+    Off = 0,
+    /// What breaks it is counted and sampled, and let through.
+    Monitor = 1,
+    /// What breaks it is dropped.
+    Enforce = 2,
+}
+
+impl Guard {
+    /// From a number; what no version writes is [`Self::Off`].
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Monitor,
+            2 => Self::Enforce,
+            _ => Self::Off,
+        }
+    }
+}
+
+/// A prefix, as `struct bpf_lpm_trie_key_u8` has it: the key of a longest-prefix map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Prefix<D> {
+    /// Significant bits of `data`, at most [`Prefix::BITS`].
+    pub bits: u32,
+    /// An address, or [`TunnelAddress`]; bits past the prefix are zero.
+    pub data: D,
+}
+
+/// An inner destination of a tunnel: what the prefixes of `bypass` are prefixes of. The tunnel comes first and always matches
+/// as a whole.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TunnelAddress<A> {
+    /// The tunnel's id.
+    pub tunnel: u32,
+    /// The inner destination.
+    pub address: A,
+}
+
+impl<D> Prefix<D> {
+    /// All bits, as a prefix length.
+    pub const BITS: u32 = 8 * size_of::<D>() as u32;
+
+    /// All of `data`: what a look-up asks for.
+    #[inline(always)]
+    pub const fn whole(data: D) -> Self {
+        Self { bits: Self::BITS, data }
+    }
+}
+
+/// A packet that came by a tunnel, as far as protection must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// The tunnel.
+    pub tunnel: u32,
+    /// The GRE protocol type.
+    pub protocol: Be16,
+    /// Where the payload begins in the frame.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// Whether the tunnel has inner destinations that stay encapsulated.
+    pub bypasses: bool,
+}
+
+/// What is to become of a packet that came by a tunnel.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// It is delivered.
+    Deliver = 0,
+    /// It is delivered, and counted as what would be dropped: [`Reason::InnerDestinationMonitored`].
+    Monitored = 1,
+    /// [`Reason::InnerDestination`].
+    InnerDestination = 2,
+    /// [`Reason::Bypass`].
+    Bypass = 3,
+    /// Where it wants to go does not lie in the first buffer: [`Reason::Headroom`].
+    Unreadable = 4,
+}
+
+impl Ruling {
+    /// The reverse of a cast to a number.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Monitored,
+            2 => Self::InnerDestination,
+            3 => Self::Bypass,
+            4 => Self::Unreadable,
+            _ => Self::Deliver,
+        }
+    }
+
+    /// Why it is not delivered, or whether it would not be if that were not only monitored.
+    ///
+    /// # Errors
+    /// The reason.
+    #[inline(always)]
+    pub const fn settle(self) -> Result<bool, Reason> {
+        match self {
+            Self::Deliver => Ok(false),
+            Self::Monitored => Ok(true),
+            Self::InnerDestination => Err(Reason::InnerDestination),
+            Self::Bypass => Err(Reason::Bypass),
+            Self::Unreadable => Err(Reason::Headroom),
+        }
+    }
+}
+
+/// An address family, as far as look-ups are concerned.
+trait Address: Copy {
+    fn is_protected<T: Tables>(&self, tables: &T) -> bool;
+    fn is_bypassed<T: Tables>(&self, tables: &T, tunnel: u32) -> bool;
+}
+
+impl Address for Ipv4 {
+    #[inline(always)]
+    fn is_protected<T: Tables>(&self, tables: &T) -> bool {
+        tables.is_protected4(self)
+    }
+    #[inline(always)]
+    fn is_bypassed<T: Tables>(&self, tables: &T, tunnel: u32) -> bool {
+        tables.is_bypassed4(tunnel, self)
+    }
+}
+
+impl Address for Ipv6 {
+    #[inline(always)]
+    fn is_protected<T: Tables>(&self, tables: &T) -> bool {
+        tables.is_protected6(self)
+    }
+    #[inline(always)]
+    fn is_bypassed<T: Tables>(&self, tables: &T, tunnel: u32) -> bool {
+        tables.is_bypassed6(tunnel, self)
+    }
+}
+
+/// Rules on a packet that came by a tunnel and passed rows 2 to 16, in the contract's order: bypass, inner destinations.
+///
+/// IP within Ethernet is looked at as well. What is neither, as ARP in Ethernet, has no destination that could be wrong; MPLS is
+/// not looked into, so the configuration allows none beside such rules.
+#[inline(always)]
+pub fn inner<P: Packet, T: Tables>(packet: &P, tables: &T, inner: &Inner) -> Ruling {
+    if !inner.bypasses && tables.inner_destinations() == Guard::Off {
+        return Ruling::Deliver;
+    }
+    let (protocol, start) = match inner.protocol {
+        // Too short for any IP in it.
+        ETHER_TYPE_TEB if inner.start + EthHdr::LEN + Ipv4Hdr::LEN > inner.end => return Ruling::Deliver,
+        ETHER_TYPE_TEB => match Link::parse_at(packet, inner.start) {
+            Some(link) => (link.ether_type, inner.start + link.len()),
+            None => return Ruling::Unreadable,
+        },
+        protocol => (protocol, inner.start),
+    };
+    match protocol {
+        ETHER_TYPE_IPV4 if start + Ipv4Hdr::LEN <= inner.end => match packet.load::<Ipv4Hdr>(start) {
+            Some(ip) => inner_to(tables, inner, &[Be32::from_bytes(ip.dst_addr)]),
+            None => Ruling::Unreadable,
+        },
+        ETHER_TYPE_IPV6 if start + Ipv6Hdr::LEN <= inner.end => match packet.load::<Ipv6Hdr>(start) {
+            Some(ip) => inner_to(tables, inner, &words(ip.dst_addr)),
+            None => Ruling::Unreadable,
+        },
+        _ => Ruling::Deliver,
+    }
+}
+
+#[inline(always)]
+fn inner_to<T: Tables, A: Address>(tables: &T, inner: &Inner, destination: &A) -> Ruling {
+    if inner.bypasses && destination.is_bypassed(tables, inner.tunnel) {
+        return Ruling::Bypass;
+    }
+    match tables.inner_destinations() {
+        Guard::Off => Ruling::Deliver,
+        _ if destination.is_protected(tables) => Ruling::Deliver,
+        Guard::Monitor => Ruling::Monitored,
+        Guard::Enforce => Ruling::InnerDestination,
+    }
+}

@@ -1,0 +1,48 @@
+//! The rules of `gre_common::protect`, in functions of their own: verified once each, and out of the way of packets that no rule is
+//! for. Without any rule nothing of this is loaded.
+
+use core::hint::black_box;
+
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use gre_common::{
+    endian::Be16,
+    protect::{self, Guard, Inner, Ruling},
+};
+
+use crate::{
+    frame::Frame,
+    hand_over::{FARTHEST, LAST},
+    tables::{Maps, have_bypass, inner_destinations},
+};
+
+/// Rules on a packet that came by a tunnel.
+#[inline(always)]
+pub(crate) fn judge_inner(ctx: &XdpContext, inner: &Inner) -> Ruling {
+    if inner_destinations() == Guard::Off && !(have_bypass() && inner.bypasses) {
+        return Ruling::Deliver;
+    }
+    let kind = u32::from(inner.protocol.get()) | u32::from(inner.bypasses) << BYPASSES_SHIFT;
+    let number = judge_inner_out_of_line(ctx.ctx, inner.tunnel, kind, inner.start as u32, inner.end as u32);
+    // The compiler knows what the function can return, and would leave out the checks that tell the verifier.
+    Ruling::from_number(black_box(number))
+}
+
+/// `kind` is the GRE protocol type in bits 0 to 15, and in bit 16 whether the tunnel has a bypass.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn judge_inner_out_of_line(ctx: *mut xdp_md, tunnel: u32, kind: u32, start: u32, end: u32) -> u32 {
+    if inner_destinations() == Guard::Off && !have_bypass() {
+        return Ruling::Deliver as u32;
+    }
+    let ctx = XdpContext::new(ctx);
+    let inner = Inner {
+        tunnel,
+        protocol: Be16::new(kind as u16),
+        start: (start & FARTHEST) as usize,
+        end: (end & LAST) as usize,
+        bypasses: kind >> BYPASSES_SHIFT != 0,
+    };
+    protect::inner(&Frame::new(&ctx), &Maps(&ctx), &inner) as u32
+}
+
+const BYPASSES_SHIFT: u32 = 16;
