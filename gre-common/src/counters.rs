@@ -22,6 +22,8 @@ pub struct Counters {
     pub fragments: u64,
     /// What the sequence numbers of packets tell.
     pub arrivals: Arrivals,
+    /// TCP SYNs whose MSS was lowered.
+    pub mss_clamped: u64,
 }
 
 impl Counters {
@@ -35,6 +37,7 @@ impl Counters {
         reasons: [0; Reason::COUNT],
         fragments: 0,
         arrivals: Arrivals::ZERO,
+        mss_clamped: 0,
     };
 
     /// Adds another CPU's counters to these.
@@ -48,6 +51,7 @@ impl Counters {
         }
         self.fragments = self.fragments.wrapping_add(other.fragments);
         self.arrivals.add(&other.arrivals);
+        self.mss_clamped = self.mss_clamped.wrapping_add(other.mss_clamped);
         for (mine, theirs) in self.reasons.iter_mut().zip(other.reasons) {
             *mine = mine.wrapping_add(theirs);
         }

@@ -126,6 +126,8 @@ pub struct Delivery {
     pub deliver: Deliver,
     /// The cores that the tunnel's flows are spread over.
     pub cores: Cores,
+    /// The most that a TCP SYN may announce as its [MSS](crate::mss), in bytes; 0: anything.
+    pub mss: u16,
 }
 
 impl Delivery {
@@ -323,6 +325,7 @@ fn check<P: Packet, T: Tables>(
         monitored,
         deliver: tunnel.policy.deliver(),
         cores: tunnel.cores,
+        mss: tunnel.policy.mss(),
     })
 }
 

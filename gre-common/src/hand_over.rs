@@ -122,6 +122,7 @@ mod tests {
                                 monitored: false,
                                 deliver,
                                 cores: Cores::new(3, 5),
+                                mss: 1400,
                             };
                             let hand_over = HandOver::of(&delivery);
                             assert_eq!(

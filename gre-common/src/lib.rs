@@ -25,6 +25,7 @@ pub mod hand_over;
 pub mod inner;
 pub mod link;
 pub mod maps;
+pub mod mss;
 pub mod outer;
 pub mod plain;
 pub mod protect;

@@ -90,6 +90,8 @@ pub const HAVE_ROUTE: &str = "HAVE_ROUTE";
 pub const HAVE_INTERFACE: &str = "HAVE_INTERFACE";
 /// Set to 1 before loading: some tunnel is spread over cores.
 pub const HAVE_SPREAD: &str = "HAVE_SPREAD";
+/// Set to 1 before loading: some tunnel lowers the MSS of TCP SYNs.
+pub const HAVE_MSS: &str = "HAVE_MSS";
 /// Set before loading: the [`Guard`](crate::protect::Guard) of inner destinations.
 pub const INNER_DESTINATIONS: &str = "INNER_DESTINATIONS";
 /// Set to 1 before loading: some tunnel has inner destinations that stay encapsulated.

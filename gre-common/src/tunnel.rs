@@ -132,7 +132,7 @@ impl InnerTypes {
 }
 
 /// A tunnel's checks and delivery in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner
-/// types, bits 8–9 the delivery, bit 10 whether there is a bypass.
+/// types, bits 8–9 the delivery, bit 10 whether there is a bypass, bits 18–31 the MSS.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy(u32);
@@ -144,6 +144,10 @@ impl Policy {
     const INNER_SHIFT: u32 = 4;
     const DELIVER_SHIFT: u32 = 8;
     const BYPASS: u32 = 1 << 10;
+    const MSS_SHIFT: u32 = 18;
+
+    /// The largest MSS that there is room for.
+    pub const MAX_MSS: u16 = (u32::MAX >> Self::MSS_SHIFT) as u16;
 
     /// The policy of an enabled or disabled tunnel that delivers to the stack; `ordered` drops what is late or duplicate.
     pub const fn new(checksum: ChecksumPolicy, ordered: bool, inner: InnerTypes, enabled: bool) -> Self {
@@ -166,6 +170,17 @@ impl Policy {
     #[inline(always)]
     pub const fn bypasses(self) -> bool {
         self.0 & Self::BYPASS != 0
+    }
+
+    /// The same, with the MSS of inner TCP SYNs lowered to so many bytes, at most [`Self::MAX_MSS`]; 0 leaves it alone.
+    pub const fn with_mss(self, mss: u16) -> Self {
+        Self(self.0 & !(u32::MAX << Self::MSS_SHIFT) | (mss as u32) << Self::MSS_SHIFT)
+    }
+
+    /// The most that inner TCP SYNs may announce as their MSS, in bytes; 0: anything.
+    #[inline(always)]
+    pub const fn mss(self) -> u16 {
+        (self.0 >> Self::MSS_SHIFT) as u16
     }
 
     /// How inner packets leave the program.
@@ -240,6 +255,15 @@ mod tests {
                 assert_eq!(changed.deliver(), second);
                 assert_eq!(changed.delivering(Stack), policy, "the checks are as they were");
             }
+        }
+        for mss in [88, 1436, 9216, Policy::MAX_MSS] {
+            let changed = policy.with_mss(1).delivering(Route).with_mss(mss);
+            assert_eq!((changed.mss(), changed.deliver()), (mss, Route));
+            assert_eq!(
+                changed.with_mss(0).delivering(Stack),
+                policy,
+                "the checks are as they were"
+            );
         }
     }
 

@@ -84,6 +84,14 @@ pub(crate) fn arrived(tunnel: u32, arrival: Arrival) {
     }
 }
 
+/// Counts a SYN whose MSS was lowered.
+#[inline(always)]
+pub(crate) fn mss_clamped(tunnel: u32) {
+    if let Some(counters) = counters(tunnel) {
+        counters.mss_clamped += 1;
+    }
+}
+
 /// One more of `reason`.
 #[inline(always)]
 fn add(counters: &mut Counters, reason: Reason) {

@@ -12,7 +12,11 @@ use gre_common::{
     link::{Link, VlanTags},
 };
 
-use crate::frame::{read, write};
+use crate::{
+    frame::{read, write},
+    mss,
+    tables::HAVE_MSS,
+};
 
 /// Strips the outer headers, but for `ROOM` bytes that are left in front of the frame: fewer than the shortest headers have.
 /// [`Reason::Headroom`] means that not a byte has changed; any other error that the packet must go nowhere.
@@ -34,6 +38,9 @@ pub(crate) fn decapsulate<const ROOM: usize>(ctx: &XdpContext, delivery: &Delive
         if cut != 0 {
             return Err(Reason::Internal);
         }
+    }
+    if HAVE_MSS.load() != 0 && delivery.mss != 0 {
+        mss::lower(ctx, delivery, ROOM + delivery.link.len());
     }
     Ok(())
 }

@@ -41,6 +41,13 @@ impl<'a> Frame<'a> {
         let start = self.data + offset;
         (start + len <= self.data_end).then_some(start as *mut u8)
     }
+
+    /// The same at an offset that the packet itself has led to.
+    #[inline(always)]
+    pub(crate) fn far_bytes(&self, offset: usize, len: usize) -> Option<*mut u8> {
+        // The compiler knows how large the offset can be and would leave out the mask that tells the verifier.
+        self.bytes(black_box(offset) & FARTHEST_HEADER, len)
+    }
 }
 
 /// The index of the interface that a packet came in on.
@@ -60,8 +67,9 @@ impl Packet for Frame<'_> {
 
     #[inline(always)]
     fn load_far<T: Plain>(&self, offset: usize) -> Option<T> {
-        // The compiler knows how large the offset can be and would leave out the mask that tells the verifier.
-        self.load(black_box(offset) & FARTHEST_HEADER)
+        let start = self.far_bytes(offset, size_of::<T>())?;
+        // SAFETY: as above.
+        Some(unsafe { start.cast::<T>().read_unaligned() })
     }
 
     #[inline(always)]

@@ -20,6 +20,7 @@ mod decapsulate;
 mod deliver;
 mod frame;
 mod hand_over;
+mod mss;
 mod onward;
 mod protect;
 mod redirect;

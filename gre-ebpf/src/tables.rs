@@ -89,6 +89,8 @@ pub(crate) static HAVE_INTERFACE: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static HAVE_SPREAD: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
+pub(crate) static HAVE_MSS: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
 static INNER_DESTINATIONS: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAVE_BYPASS: Global<u8> = Global::new(1);

@@ -11,9 +11,9 @@ use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
     ARRIVALS, BUCKETS, BYPASS4, BYPASS6, CORES, COUNTERS, CPUS, DEVICES, FLOW_KEY, FORWARD, HAVE_BYPASS,
-    HAVE_INTERFACE, HAVE_PREFIXES, HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, INTERFACES, LOCALS4, LOCALS6, NAMES,
-    NEXT_HOPS, PREFIXES4, PREFIXES6, PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES, SEQUENCES, TARGETS, TUNNELS4,
-    TUNNELS6, UNKNOWN_DROP,
+    HAVE_INTERFACE, HAVE_MSS, HAVE_PREFIXES, HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, INTERFACES, LOCALS4, LOCALS6,
+    NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES, SEQUENCES, TARGETS,
+    TUNNELS4, TUNNELS6, UNKNOWN_DROP,
 };
 use log::Log;
 
@@ -87,6 +87,7 @@ impl Datapath {
             (HAVE_ROUTE, u8::from(features.route)),
             (HAVE_INTERFACE, u8::from(features.interface)),
             (HAVE_SPREAD, u8::from(features.spread)),
+            (HAVE_MSS, u8::from(features.mss)),
             (HAVE_BYPASS, u8::from(features.bypass)),
             (INNER_DESTINATIONS, settings.guards.inner_destinations as u8),
         ];

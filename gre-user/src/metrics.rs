@@ -146,6 +146,7 @@ impl Writer<'_, '_> {
         self.reasons()?;
         self.sizes()?;
         self.fragments()?;
+        self.mss_clamped()?;
         self.sequence()?;
         self.last_seen()
     }
@@ -238,6 +239,21 @@ impl Writer<'_, '_> {
         let mut family = self.family("fragments", help, MetricType::Counter, None)?;
         for (tunnel, counters) in busy {
             counter(&mut family, &[("tunnel", tunnel)], counters.fragments)?;
+        }
+        Ok(())
+    }
+
+    /// For tunnels that have lowered any only.
+    fn mss_clamped(&mut self) -> fmt::Result {
+        let snapshot = &self.scrape.snapshot;
+        let help = "TCP SYNs that came in a tunnel and whose MSS was lowered";
+        let clamping = those(snapshot, |counters| counters.mss_clamped != 0);
+        if clamping.is_empty() {
+            return Ok(());
+        }
+        let mut family = self.family("mss_clamped", help, MetricType::Counter, None)?;
+        for (tunnel, counters) in clamping {
+            counter(&mut family, &[("tunnel", tunnel)], counters.mss_clamped)?;
         }
         Ok(())
     }

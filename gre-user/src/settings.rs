@@ -54,6 +54,8 @@ pub struct Features {
     pub interface: bool,
     /// Some tunnel is spread over cores.
     pub spread: bool,
+    /// Some tunnel lowers the MSS of TCP SYNs.
+    pub mss: bool,
     /// Some tunnel has inner destinations that stay encapsulated.
     pub bypass: bool,
 }
@@ -66,6 +68,7 @@ impl Features {
             route: tables.have(Deliver::Route),
             interface: tables.have(Deliver::Interface),
             spread: !tables.cores.is_empty(),
+            mss: tables.have_mss(),
             bypass: !tables.bypass.is_empty(),
         }
     }

@@ -60,6 +60,9 @@ pub struct TunnelStats {
     /// Delivered packets that are fragments.
     #[serde(skip_serializing_if = "is_zero")]
     pub fragments: u64,
+    /// TCP SYNs whose MSS was lowered.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mss_clamped: u64,
     /// The delivered packets by their length; none if there was none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<Size>,
@@ -196,6 +199,7 @@ fn tunnel(name: &str, counters: &Counters, since: Option<Duration>) -> TunnelSta
         last_seen_seconds: since.map(|since| since.as_millis() as f64 / 1000.0),
         reasons: reasons(counters),
         fragments: counters.fragments,
+        mss_clamped: counters.mss_clamped,
         sizes: sizes(counters),
         sequence: Numbers::of(&counters.arrivals),
     }
@@ -283,6 +287,7 @@ mod tests {
         let mut b = counters(3, 1_000_000_000, &[(Reason::ChecksumBad, 5)]);
         b.sizes[0] = 3;
         b.fragments = 1;
+        b.mss_clamped = 2;
         b.arrivals = Arrivals {
             numbered: 4,
             missing: 3,
@@ -299,7 +304,7 @@ mod tests {
                 "tunnels": [
                     {"name": "a", "packets": 0, "bytes": 0, "outer_bytes": 0, "reasons": {"checksum_bad": 6, "ecn": 1}},
                     {"name": "b", "packets": 3, "bytes": 300, "outer_bytes": 372, "last_seen_seconds": 0.234,
-                     "reasons": {"checksum_bad": 5}, "fragments": 1,
+                     "reasons": {"checksum_bad": 5}, "fragments": 1, "mss_clamped": 2,
                      "sizes": [
                          {"up_to": 128, "packets": 3}, {"up_to": 256, "packets": 0}, {"up_to": 512, "packets": 0},
                          {"up_to": 1024, "packets": 0}, {"up_to": 1280, "packets": 0}, {"up_to": 1476, "packets": 0},

@@ -149,6 +149,11 @@ impl Tables {
         self.values().any(|tunnel| tunnel.policy.deliver() == deliver)
     }
 
+    /// Whether any tunnel lowers the MSS of TCP SYNs.
+    pub fn have_mss(&self) -> bool {
+        self.values().any(|tunnel| tunnel.policy.mss() != 0)
+    }
+
     /// What each tunnel may carry, by its id.
     pub fn inner(&self) -> HashMap<u32, InnerTypes> {
         self.values().map(|tunnel| (tunnel.id, tunnel.policy.inner())).collect()

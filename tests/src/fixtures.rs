@@ -24,6 +24,7 @@ mod inner_header;
 mod inner_protocol;
 mod link;
 mod matching;
+mod mss;
 mod other_host;
 mod outer_fragments;
 mod outer_ipv4;
@@ -98,6 +99,8 @@ pub enum Expect {
         outer_bytes: u64,
         /// A reason counted beside the delivery.
         also: Option<&'static str>,
+        /// Whether the MSS of a TCP SYN was lowered, and that counted.
+        is_clamped: bool,
     },
 }
 
@@ -125,6 +128,7 @@ pub fn all() -> Vec<Fixture> {
         link::fixtures(),
         other_host::fixtures(),
         captures::fixtures(),
+        mss::fixtures(),
         protect_inner::fixtures(),
     ]
     .into_iter()
@@ -220,7 +224,20 @@ impl Expect {
             inner_bytes: payload.len() as u64,
             outer_bytes: (header_and_gre + packet.payload.len()) as u64,
             also: None,
+            is_clamped: false,
         }
+    }
+
+    /// The same delivery, counted as one whose MSS was lowered.
+    ///
+    /// # Panics
+    /// If this is no delivery.
+    fn clamped(mut self) -> Self {
+        match &mut self {
+            Self::Deliver { is_clamped, .. } => *is_clamped = true,
+            Self::Pass { .. } | Self::Drop { .. } => panic!("only in a delivery the MSS is lowered"),
+        }
+        self
     }
 
     /// The same delivery with `reason` counted beside it.

@@ -10,6 +10,7 @@ mod gre;
 mod ipv4;
 mod ipv6;
 mod link;
+mod tcp;
 mod transport;
 
 pub use checksum::internet_checksum;
@@ -17,6 +18,7 @@ pub use gre::{Gre, GreChecksum};
 pub use ipv4::Ipv4;
 pub use ipv6::{Extension, Ipv6};
 pub use link::{Link, Mac, TPID_8021AD, TPID_8021Q, Tag};
+pub use tcp::Tcp;
 pub use transport::{Addresses, echo_request, tcp_segment, udp_datagram};
 
 /// EtherType, and GRE protocol type, of IPv4.

@@ -70,6 +70,8 @@ struct TunnelStatus {
     deliver: String,
     /// "off" or the list of cores.
     spread: String,
+    /// "off" or a number of bytes.
+    mss: String,
     enabled: bool,
 }
 
@@ -137,13 +139,14 @@ impl Status {
                 &inner,
                 &tunnel.deliver,
                 &tunnel.spread,
+                &tunnel.mss,
                 enabled,
             ]
             .map(str::to_owned)
             .to_vec()
         });
         let header = [
-            "tunnel", "local", "remote", "key", "checksum", "sequence", "inner", "deliver", "spread", "enabled",
+            "tunnel", "local", "remote", "key", "checksum", "sequence", "inner", "deliver", "spread", "mss", "enabled",
         ];
         let tunnels = table::render(&header, header.len(), tunnels);
 
@@ -202,6 +205,7 @@ impl TunnelStatus {
             inner: view.inner.iter().map(InnerType::into).collect(),
             deliver: view.deliver.to_string(),
             spread: view.spread.to_string(),
+            mss: view.mss.to_string(),
             enabled: view.enabled,
         }
     }

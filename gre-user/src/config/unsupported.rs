@@ -3,7 +3,7 @@
 
 use super::Config;
 use super::error::ConfigError;
-use super::mss::{ClampMss, Mss};
+use super::mss::ClampMss;
 use super::protect::Guard;
 use super::section::{Section, Sections};
 use super::tunnel::{Keepalive, Probes};
@@ -13,7 +13,6 @@ pub(super) fn refuse(config: &Config, sections: &Sections<'_>) -> Result<(), Con
         only(interface.clamp_mss == ClampMss::Off, section, "clamp_mss", "\"off\"")?;
     }
     for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
-        only(tunnel.mss == Mss::Off, section, "mss", "\"off\"")?;
         only(
             tunnel.keepalive == Keepalive::Ignore,
             section,
@@ -53,10 +52,6 @@ mod tests {
             (
                 interface.to_owned(),
                 "4: [[interface]] \"eth0\": key `clamp_mss`: 'auto' IS; use \"off\"",
-            ),
-            (
-                tunnel("mss = 1400"),
-                "5: [[tunnel]] \"a\": key `mss`: 1400 IS; use \"off\"",
             ),
             (
                 tunnel("keepalive = 'reply'"),

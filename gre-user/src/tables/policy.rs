@@ -2,7 +2,7 @@
 
 use gre_common::tunnel::{ChecksumPolicy, Deliver, InnerTypes, Policy};
 
-use crate::config::{self, Checksum, InnerType, Sequence};
+use crate::config::{self, Checksum, InnerType, Mss, Sequence};
 
 const INNER: [(InnerType, InnerTypes); 4] = [
     (InnerType::Ipv4, InnerTypes::IPV4),
@@ -28,11 +28,25 @@ pub(super) fn of(tunnel: &config::Tunnel) -> Policy {
         config::Deliver::Route => Deliver::Route,
         config::Deliver::Interface { .. } => Deliver::Interface,
     };
-    let policy = Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled).delivering(deliver);
+    let mss = match tunnel.mss {
+        Mss::Off => 0,
+        Mss::Bytes(bytes) => bytes,
+    };
+    let policy = Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled)
+        .delivering(deliver)
+        .with_mss(mss);
     if tunnel.bypass.is_empty() {
         policy
     } else {
         policy.bypassing()
+    }
+}
+
+/// The configuration's word for what is done to the MSS.
+pub(super) fn mss(policy: Policy) -> Mss {
+    match policy.mss() {
+        0 => Mss::Off,
+        bytes => Mss::Bytes(bytes),
     }
 }
 
@@ -83,6 +97,13 @@ mod tests {
                          sequence = '{sequence_word}'\ninner = {inner_words}\nenabled = false"
                     );
                     let policy = of(&Config::from_str(&text, "test").unwrap().tunnels[0]);
+                    assert_eq!(mss(policy), Mss::Off);
+                    for bytes in [88, 1436, 9216] {
+                        let text = format!("{text}\nmss = {bytes}");
+                        let clamping = of(&Config::from_str(&text, "test").unwrap().tunnels[0]);
+                        assert_eq!(mss(clamping), Mss::Bytes(bytes));
+                        assert_eq!(clamping.with_mss(0), policy, "the checks are the same");
+                    }
                     assert_eq!(checksum(policy).to_string(), checksum_word);
                     assert_eq!(sequence(policy).to_string(), sequence_word);
                     assert_eq!(inner(policy).to_string(), inner_words);

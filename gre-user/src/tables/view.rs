@@ -10,7 +10,7 @@ use gre_common::tunnel::{Cores, Deliver, Tunnel};
 use ipnet::IpNet;
 
 use super::{Address, Entries, Tables, cores, policy};
-use crate::config::{self, Checksum, InnerTypes, Sequence, Spread};
+use crate::config::{self, Checksum, InnerTypes, Mss, Sequence, Spread};
 
 /// A tunnel as it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct TunnelView {
     pub deliver: config::Deliver,
     /// Over which cores inner flows are spread; "all" is the list that it stood for.
     pub spread: Spread,
+    /// The most that TCP SYNs may announce as their MSS.
+    pub mss: Mss,
     /// Whether it decapsulates.
     pub enabled: bool,
 }
@@ -120,6 +122,7 @@ impl Tables {
             inner: policy::inner(policy),
             deliver,
             spread,
+            mss: policy::mss(policy),
             enabled: policy.enabled(),
         })
     }
@@ -137,7 +140,7 @@ mod tests {
             "[[tunnel]]\nname = 'b'\nlocal = '198.51.100.20'\nkey = 7\nchecksum = 'ignore'\nsequence = 'ordered'\n\
              remote = ['203.0.113.128/25', '203.0.113.10', 'any']\ninner = ['ethernet']\nenabled = false\n\
              deliver = { interface = 'eth1' }\nspread = '0,2'\n\
-             [[tunnel]]\nname = 'a'\nlocal = '2001:db8::1'\nremote = '2001:db8::2'\ndeliver = 'route'",
+             [[tunnel]]\nname = 'a'\nlocal = '2001:db8::1'\nremote = '2001:db8::2'\ndeliver = 'route'\nmss = 1400",
             "test",
         )
         .unwrap();
@@ -166,8 +169,8 @@ mod tests {
             );
             assert_eq!((tunnel.inner, tunnel.enabled), (configured.inner, configured.enabled));
             assert_eq!(
-                (&tunnel.deliver, &tunnel.spread),
-                (&configured.deliver, &configured.spread)
+                (&tunnel.deliver, &tunnel.spread, tunnel.mss),
+                (&configured.deliver, &configured.spread, configured.mss)
             );
         }
     }

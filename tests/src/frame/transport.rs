@@ -15,7 +15,7 @@ pub enum Addresses {
 
 impl Addresses {
     /// The checksum of `segment` with the pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1).
-    fn checksum(self, protocol: u8, segment: &[u8]) -> u16 {
+    pub(super) fn checksum(self, protocol: u8, segment: &[u8]) -> u16 {
         let length = u32::try_from(segment.len()).expect("a segment is shorter than 4 GiB");
         let (source, destination): (IpAddr, IpAddr) = match self {
             Self::V4(source, destination) => (source.into(), destination.into()),

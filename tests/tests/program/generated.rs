@@ -142,8 +142,9 @@ impl Both {
         };
         let after = now(ClockId::CLOCK_MONOTONIC)?;
         let unchanged = reference.states();
-        let verdict = decide(&Bytes::split(frame, first.min(self.longest_first)), reference);
-        let on_host = Outcome::of(&verdict, frame);
+        let first = first.min(self.longest_first);
+        let verdict = decide(&Bytes::split(frame, first), reference);
+        let on_host = Outcome::of_split(&verdict, frame, first);
         ensure!(
             in_kernel == on_host,
             "on the host {verdict:?}: {on_host:?}\nin the kernel {in_kernel:?}"

@@ -282,6 +282,7 @@ impl Kernel {
             add(Counter::Packets, new.packets, old.packets);
             add(Counter::Bytes, new.bytes, old.bytes);
             add(Counter::OuterBytes, new.outer_bytes, old.outer_bytes);
+            add(Counter::MssClamped, new.mss_clamped, old.mss_clamped);
             for ((reason, new), old) in Reason::ALL.iter().zip(new.reasons).zip(old.reasons) {
                 add(Counter::of(*reason), new, old);
             }

@@ -6,7 +6,7 @@ use std::fmt;
 use gre_common::{Action, Reason, Verdict};
 use gre_tests::fixtures::Expect;
 
-use super::carry_out::carry_out;
+use super::carry_out::{carry_out, lowered};
 use super::reference::Reference;
 
 /// What became of a packet.
@@ -27,6 +27,7 @@ pub(crate) enum Counter {
     Packets,
     Bytes,
     OuterBytes,
+    MssClamped,
     /// The reason's name, and what becomes of the packet.
     Reason(&'static str, &'static str),
 }
@@ -58,6 +59,11 @@ impl fmt::Debug for Outcome {
 impl Outcome {
     /// What a verdict on `frame` leads to.
     pub(crate) fn of(verdict: &Verdict, frame: &[u8]) -> Self {
+        Self::of_split(verdict, frame, frame.len())
+    }
+
+    /// The same of a frame with `first` bytes in the first buffer.
+    pub(crate) fn of_split(verdict: &Verdict, frame: &[u8], first: usize) -> Self {
         let whole = || Some(frame.to_vec());
         match verdict {
             Verdict::NotOurs => Self {
@@ -78,11 +84,14 @@ impl Outcome {
                 if delivery.restart {
                     counted.insert((id, Counter::of(Reason::SequenceRestart)), 1);
                 }
+                if lowered(delivery, frame, first).is_some() {
+                    counted.insert((id, Counter::MssClamped), 1);
+                }
                 if delivery.monitored {
                     counted.insert((id, Counter::of(Reason::InnerDestinationMonitored)), 1);
                 }
                 Self {
-                    passed: Some(carry_out(delivery, frame)),
+                    passed: Some(carry_out(delivery, frame, first)),
                     counted,
                 }
             }
@@ -104,6 +113,7 @@ impl Outcome {
                 inner_bytes,
                 outer_bytes,
                 also,
+                is_clamped,
             } => {
                 let id = reference.id(tunnel);
                 let mut counted = Counted::from([
@@ -113,6 +123,9 @@ impl Outcome {
                 ]);
                 if let Some(reason) = also {
                     counted.insert((id, Counter::Reason(reason, Action::Pass.as_str())), 1);
+                }
+                if *is_clamped {
+                    counted.insert((id, Counter::MssClamped), 1);
                 }
                 (Some(frame.as_slice()), counted)
             }

@@ -11,7 +11,7 @@ use gre_common::link::Mac;
 use gre_common::protect::Guard;
 use gre_common::sequence::{self, Order, SequenceState};
 use gre_common::tunnel::{ChecksumPolicy, Cores, Deliver, InnerTypes, Policy, Tunnel};
-use gre_user::config::{self, Checksum, Config, ConfigError, InnerType, Sequence, Unknown};
+use gre_user::config::{self, Checksum, Config, ConfigError, InnerType, Mss, Sequence, Unknown};
 
 /// A time at which no silence is too short, in nanoseconds. Any other would do.
 const START: u64 = 1 << 50;
@@ -199,7 +199,13 @@ fn policy(tunnel: &config::Tunnel) -> Policy {
         config::Deliver::Route => Deliver::Route,
         config::Deliver::Interface { .. } => Deliver::Interface,
     };
-    let policy = Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled).delivering(deliver);
+    let mss = match tunnel.mss {
+        Mss::Off => 0,
+        Mss::Bytes(bytes) => bytes,
+    };
+    let policy = Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled)
+        .delivering(deliver)
+        .with_mss(mss);
     if tunnel.bypass.is_empty() {
         policy
     } else {

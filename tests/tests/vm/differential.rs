@@ -128,7 +128,7 @@ impl Both {
         );
         let agreed = match &verdict {
             Verdict::Deliver(delivery) => {
-                let out = carry_out(delivery, &frame);
+                let out = carry_out(delivery, &frame, frame.len());
                 let inner = match delivery.ether_type {
                     Some(_) => &out[delivery.link.len()..],
                     None => &out[..],
