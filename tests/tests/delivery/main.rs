@@ -6,6 +6,7 @@ mod failures;
 mod interface;
 mod leftovers;
 mod lookups;
+mod mss;
 mod net;
 mod oracle;
 mod policy;

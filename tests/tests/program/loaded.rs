@@ -59,7 +59,7 @@ fn verifies_with_room_to_spare() -> Result<()> {
         beside_stack(&[ROUTE, INTERFACE]),
         beside_stack(&[ROUTE, INTERFACE, TO_ALL]),
         beside_stack(&[ROUTE, INTERFACE, TO_ALL])
-            + &tunnel(30, "key = 7\nsequence = 'ordered'").replace(".10'", ".0/24'"),
+            + &tunnel(30, "key = 7\nsequence = 'ordered'\nmss = 1400").replace(".10'", ".0/24'"),
     ];
     let configs = CONFIGS.iter().copied().chain([CONFIG]);
     let mut most: BTreeMap<(String, String), u32> = BTreeMap::new();
@@ -128,6 +128,12 @@ fn what_is_not_configured_is_not_loaded() -> Result<()> {
             stack[DECAP]
         );
     }
+
+    let mss = sizes(&["mss = 1400"])?;
+    ensure!(
+        mss.keys().eq([DECAP, PASS]) && stack[DECAP] < mss[DECAP],
+        "for the stack alone: {stack:?}, with the MSS lowered: {mss:?}"
+    );
 
     // Each of them has only its own part in the programs that go on with packets.
     let both = sizes(&[ROUTE, INTERFACE])?;

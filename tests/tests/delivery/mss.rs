@@ -1,0 +1,126 @@
+//! The MSS, on real TCP connections: what both ends negotiate, and the largest segment that is sent.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+
+use anyhow::{Context, Result, ensure};
+use gre_tests::frame::{ETHERTYPE_IPV4, PROTOCOL_TCP};
+use gre_tests::lab::{Captured, Namespace, PATIENCE, Wire};
+use gre_tests::traffic::tcp::{Direction, transfer};
+use nix::sys::socket::{getsockopt, sockopt};
+
+use crate::net::{
+    CLIENT_V4, CLIENT_V6, Net, SCRUB_V4, SCRUB_V6, SERVER_V4, SERVER_V6, config, net_or_return, tunnel_v4, tunnel_v6,
+};
+
+/// Enough for both ends to send full segments.
+const LENGTH: usize = 200_000;
+/// What each segment has beside its data once both ends have agreed on timestamps (RFC 7323 section 3.2), in bytes.
+const TIMESTAMPS: u32 = 12;
+/// Less than what hosts on these wires announce, which depends on what they have found out about the path.
+const LIMIT: u32 = 1000;
+
+/// Connects a client to a service that runs elsewhere, and gives the most that the server may send in a segment, by what the client
+/// has announced and the path's MTU.
+fn negotiate(client: &Namespace, server: &Namespace, address: IpAddr) -> Result<u32> {
+    let listener = server.run(|| TcpListener::bind((address, 0)).with_context(|| format!("serve {address}")))?;
+    let address: SocketAddr = listener.local_addr().context("the service's port")?;
+    let _client = client
+        .run(|| TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("a connection to {address}")))?;
+    let (server, _) = listener.accept().context("a connection")?;
+    getsockopt(&server, sockopt::TcpMaxSeg).context("read TCP_MAXSEG")
+}
+
+/// Bytes of data of a TCP segment in an untagged frame from this address; none if it is something else.
+fn segment_from(source: IpAddr, frame: &Captured) -> Option<u32> {
+    let bytes = &frame.bytes;
+    let ip = bytes.get(14..)?;
+    let (protocol, from, header, length) = if bytes.get(12..14)? == ETHERTYPE_IPV4.to_be_bytes() {
+        let from: [u8; 4] = ip.get(12..16)?.try_into().ok()?;
+        let length = u16::from_be_bytes([ip[2], ip[3]]);
+        (
+            ip[9],
+            IpAddr::from(from),
+            usize::from(ip[0] & 0xf) * 4,
+            usize::from(length),
+        )
+    } else {
+        let from: [u8; 16] = ip.get(8..24)?.try_into().ok()?;
+        let length = u16::from_be_bytes([ip[4], ip[5]]);
+        (ip[6], IpAddr::from(from), 40, 40 + usize::from(length))
+    };
+    if protocol != PROTOCOL_TCP || from != source {
+        return None;
+    }
+    let tcp = ip.get(header..)?;
+    Some((length - header - usize::from(tcp.get(12)? >> 4) * 4) as u32)
+}
+
+/// The largest segment from an address that has passed so far.
+fn largest(wire: &Wire, source: IpAddr) -> Result<u32> {
+    let mut largest = 0;
+    while let Some(frame) = wire.next(std::time::Duration::ZERO)? {
+        largest = segment_from(source, &frame).unwrap_or(0).max(largest);
+    }
+    ensure!(wire.lost()? == 0, "frames were lost for want of room");
+    Ok(largest)
+}
+
+/// What the client announces is lowered in the tunnel: the server sends segments that are no larger, although straight to the client.
+#[test]
+fn what_arrives_in_a_tunnel_announces_no_more_than_its_mss() -> Result<()> {
+    let net = net_or_return!();
+    for lines in [
+        "deliver = \"stack\"",
+        "deliver = \"route\"",
+        "deliver = { interface = \"lan0\" }",
+        "deliver = \"route\"\nspread = \"all\"",
+    ] {
+        net.program.load(&config("native", lines))?;
+        for (name, tunnel) in [(SCRUB_V4, tunnel_v4()), (SCRUB_V6, tunnel_v6())] {
+            let scrubber = net.scrubber(&tunnel)?;
+            for service in [IpAddr::from(SERVER_V4), SERVER_V6.into()] {
+                let server = negotiate(&net.client, &net.server, service)?;
+                ensure!(server > LIMIT, "{lines}, {name}, {service}: {server}, unlimited");
+            }
+            drop(scrubber);
+        }
+        net.program
+            .load(&config("native", &format!("{lines}\nmss = {LIMIT}")))?;
+        for (name, tunnel) in [(SCRUB_V4, tunnel_v4()), (SCRUB_V6, tunnel_v6())] {
+            let scrubber = net.scrubber(&tunnel)?;
+            for (client, service) in [
+                (IpAddr::from(CLIENT_V4), IpAddr::from(SERVER_V4)),
+                (CLIENT_V6.into(), SERVER_V6.into()),
+            ] {
+                check_limited(&net, name, client, service).with_context(|| format!("{lines}, {name}, {service}"))?;
+            }
+            drop(scrubber);
+        }
+    }
+    Ok(())
+}
+
+fn check_limited(net: &Net, tunnel: &str, client: IpAddr, service: IpAddr) -> Result<()> {
+    let clamped = |stats: &gre_tests::program::Stats| stats.tunnel(tunnel, "mss_clamped").unwrap_or(0);
+    let before = clamped(&net.program.stats()?);
+    let server = negotiate(&net.client, &net.server, service)?;
+    ensure!(server == LIMIT - TIMESTAMPS, "the server may send {server} bytes");
+
+    let (direct, tunnelled) = (Wire::open(&net.client, "direct0")?, Wire::open(&net.client, "isp0")?);
+    for direction in [Direction::Download, Direction::Upload] {
+        transfer(&net.client, &net.server, service, direction, LENGTH)?;
+    }
+    let (down, up) = (largest(&direct, service)?, largest(&tunnelled, client)?);
+    ensure!(
+        down == LIMIT - TIMESTAMPS,
+        "the largest segment to the client has {down} bytes"
+    );
+    ensure!(
+        up > LIMIT,
+        "the client's segments have {up} bytes at most: its own limit is another"
+    );
+    // Three connections, and perhaps SYNs that were sent again.
+    net.program
+        .stats_when("each SYN to be counted", |stats| clamped(stats) >= before + 3)?;
+    Ok(())
+}
