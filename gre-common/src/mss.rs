@@ -107,7 +107,7 @@ fn in_segment<P: Packet>(packet: &P, segment: usize, len: usize, limit: u16) -> 
             (MSS, MSS_LEN) if u16::from_be_bytes([high, low]) > limit => {
                 let [check_high, check_low, _, _]: [u8; 4] = packet.load_far(segment + CHECK)?;
                 let value = limit.to_be_bytes();
-                let swap = |[a, b]: [u8; 2]| if at % 2 == 0 { [a, b] } else { [b, a] };
+                let swap = |[a, b]: [u8; 2]| if at & 1 == 0 { [a, b] } else { [b, a] };
                 return Some(Lowered {
                     value_at: segment + at + 2,
                     value,
