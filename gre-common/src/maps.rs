@@ -23,6 +23,11 @@ pub const ARRIVALS: &str = "ARRIVALS";
 /// Hash of tunnel id to [`TunnelName`]. Written and read by userspace only: it makes the kernel the one store of running
 /// state.
 pub const NAMES: &str = "NAMES";
+/// The same of tunnels that are gone, by the ids under which what they have counted still stands.
+pub const FORMER: &str = "FORMER";
+/// What tunnels had counted in other maps, before these: hash of tunnel id, 0 among them, to
+/// [`Counters`](crate::counters::Counters), to be added to [`COUNTERS`]. Written and read by userspace only.
+pub const CARRIED: &str = "CARRIED";
 
 /// Where tunnels that deliver to an interface send: hash of tunnel id to [`Target`](crate::target::Target). Written by
 /// userspace. A tunnel without an entry has none at the moment.

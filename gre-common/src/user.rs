@@ -11,7 +11,7 @@ use aya::Pod;
 use crate::{
     counters::Counters,
     endian::Be32,
-    endpoints::{Endpoints, Ipv4, Ipv6},
+    endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6},
     link::Mac,
     protect::TunnelAddress,
     sample::Bucket,
@@ -26,6 +26,10 @@ unsafe impl Pod for Be32 {}
 unsafe impl Pod for Endpoints<Ipv4> {}
 // SAFETY: as above.
 unsafe impl Pod for Endpoints<Ipv6> {}
+// SAFETY: words only, without padding.
+unsafe impl Pod for EndpointsPrefix<Ipv4> {}
+// SAFETY: as above.
+unsafe impl Pod for EndpointsPrefix<Ipv6> {}
 // SAFETY: three words; a policy and cores are any word.
 unsafe impl Pod for Tunnel {}
 // SAFETY: `u64`s only.

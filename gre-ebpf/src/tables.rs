@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, CpuMap, DevMapHash, HashMap, LpmTrie, PerCpuArray, ProgramArray, lpm_trie::Key},
     programs::XdpContext,
@@ -24,6 +25,8 @@ use crate::{frame, protect, sequence};
 
 /// Interfaces that can be redirected to, at most: routers of containers have thousands.
 const MOST_DEVICES: u32 = 16_384;
+// Maps of which most entries are not used, or that packets have nothing to do with, take memory only for what they hold.
+
 /// Entries where the loader sets no other number.
 const DEFAULT_ENTRIES: u32 = 1024;
 
@@ -36,9 +39,9 @@ static PREFIXES4: LpmTrie<Endpoints<Ipv4>, Tunnel> = LpmTrie::with_max_entries(D
 #[map]
 static PREFIXES6: LpmTrie<Endpoints<Ipv6>, Tunnel> = LpmTrie::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
-static LOCALS4: HashMap<Ipv4, u32> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+static LOCALS4: HashMap<Ipv4, u32> = HashMap::with_max_entries(DEFAULT_ENTRIES, BPF_F_NO_PREALLOC);
 #[map]
-static LOCALS6: HashMap<Ipv6, u32> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+static LOCALS6: HashMap<Ipv6, u32> = HashMap::with_max_entries(DEFAULT_ENTRIES, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static SEQUENCES: Array<SequenceState> = Array::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
@@ -46,7 +49,11 @@ pub(crate) static ARRIVALS: Array<u64> = Array::with_max_entries(DEFAULT_ENTRIES
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
-static NAMES: HashMap<u32, TunnelName> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+static CARRIED: HashMap<u32, Counters> = HashMap::with_max_entries(DEFAULT_ENTRIES, BPF_F_NO_PREALLOC);
+#[map]
+static NAMES: HashMap<u32, TunnelName> = HashMap::with_max_entries(DEFAULT_ENTRIES, BPF_F_NO_PREALLOC);
+#[map]
+static FORMER: HashMap<u32, TunnelName> = HashMap::with_max_entries(DEFAULT_ENTRIES, BPF_F_NO_PREALLOC);
 
 #[map]
 pub(crate) static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);

@@ -4,23 +4,26 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, MapData, MapError};
 use gre_common::Reason;
 use gre_common::protect::Guard;
 use gre_common::reason::Action;
 use gre_common::siphash::Key;
 
+use crate::bpf::batch;
+use crate::layout::FINGERPRINT;
 use crate::settings::{Guards, LogLevel, Settings};
 use crate::state::Generation;
-use crate::tables::open;
+use crate::tables::{open, unusable};
 
 /// Array of one [`Words`].
 const SETTINGS: &str = "SETTINGS";
 /// Array of [`Label`] by the index of a reason's counter.
 const REASONS: &str = "REASONS";
 
-/// The layout of all that is pinned. It changes when an older version could misread a newer one's state.
-const FORMAT: u64 = 3;
+/// What all that is pinned means. It changes when another version could misread this one's state: by itself with the layout of a map,
+/// by hand with the meaning of what is in one.
+const FORMAT: u64 = FINGERPRINT ^ 3;
 
 /// Format, whether what no tunnel matches is dropped, log level, length of the cores' queues, the flow hash's key, and
 /// the guard of inner destinations.
@@ -75,6 +78,21 @@ pub(crate) fn pin(generation: &Generation, settings: &Settings) -> Result<()> {
     reasons
         .pin(generation.map(REASONS))
         .with_context(|| cannot_make(REASONS))
+}
+
+/// Whether a generation was pinned by this version, or one that lays its state out alike.
+///
+/// # Errors
+///
+/// If it does not tell.
+pub(crate) fn is_alike(generation: &Generation) -> Result<bool> {
+    let path = generation.map(SETTINGS);
+    let map = MapData::from_pin(&path).map_err(|error| unusable(&path, error))?;
+    match batch::read_all::<u32, Words>(&map) {
+        Ok(elements) => Ok(matches!(elements.as_slice(), [(_, [FORMAT, ..])])),
+        Err(MapError::SyscallError(error)) => Err(error).with_context(|| cannot_read(&path)),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Reads the settings of a generation.

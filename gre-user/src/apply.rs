@@ -19,10 +19,11 @@ use crate::about;
 use crate::attach::{Applied, AttachPlan, Attached, Undone, attach_pass, pinned_links};
 use crate::carry::Carry;
 use crate::config::Config;
-use crate::datapath::{self, Datapath};
+use crate::datapath::{self, Datapath, Shared};
 use crate::host::cpus::online_cpus;
 use crate::host::egress::ways;
 use crate::host::{self, Capability, Interface, missing_capabilities};
+use crate::layout::{self, Match};
 use crate::running::Running;
 use crate::settings::{LogLevel, Settings};
 use crate::state::{Generation, Root};
@@ -81,22 +82,35 @@ fn ensure_privileges() -> Result<()> {
 struct Replaced {
     generation: Generation,
     applied: Option<Applied>,
+    late: Option<Late>,
     outcome: Outcome,
 }
 
+/// What the old program may have counted in its last moments.
+struct Late {
+    carry: Carry,
+    tables: Tables,
+    running: Running,
+}
+
 fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level: LogLevel) -> Result<Replaced, Undone> {
+    let runs = running.is_some();
     let running = running
-        .map(Running::read)
+        .map(Running::read_alike)
         .transpose()
-        .context("what is running cannot be read (`gre-decap unload` removes it)")?;
+        .context("what is running cannot be read (`gre-decap unload` removes it)")?
+        .flatten();
     let (links, here) = (pinned_links(root)?, host::interfaces()?);
     let plan = AttachPlan::make(&config.interfaces, links, &here, root, Interface::by_name)?;
     let mut warnings = plan.warnings();
 
     let none = BTreeMap::new();
-    let names = running.as_ref().map_or(&none, |running| &running.tables.names);
+    let (names, former) = match &running {
+        Some(Running { tables, .. }) => (&tables.names, &tables.former),
+        None => (&none, &none),
+    };
     let wanted = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
-    let ids = Ids::assign(wanted, names, config.max_tunnels)?;
+    let ids = Ids::assign_after(wanted, names, former, config.max_tunnels)?;
     let tables = Tables::of(config, &ids, &online_cpus()?)?;
     let survey = survey(config, &tables, &mut warnings)?;
     let flow_key = match &running {
@@ -108,11 +122,14 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
         Some(running) => Carry::choose(&running.generation, &ids, config.max_tunnels)?,
         None => Carry::Fresh,
     };
-    let shared = running.as_ref().filter(|_| carry == Carry::Shared);
-    let mut datapath = Datapath::load(&settings, &tables, shared.map(|running| &running.generation))?;
+    let shared = running
+        .as_ref()
+        .map(|running| shared(running, carry, &settings, &tables))
+        .transpose()?;
+    let mut datapath = Datapath::load(&settings, &tables, shared)?;
 
     let tunnels = tables.names.len();
-    if let Some(running) = shared
+    if let Some(running) = running.as_ref().filter(|_| carry == Carry::Shared)
         && plan.is_done(running.program.id())
         && is_same(running, &settings, &tables, &mut datapath)?
         && survey.want_program.is_empty()
@@ -131,11 +148,12 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
         return Ok(Replaced {
             generation: running.generation.clone(),
             applied: None,
+            late: None,
             outcome,
         });
     }
-    if running.is_some() && carry == Carry::Fresh {
-        let line = "the version that runs counts other things than this one: all counters start at zero";
+    if runs && carry == Carry::Fresh {
+        let line = "what runs was loaded by a version that counts, or keeps its counters, in another way: all counters start at zero";
         warnings.push(line.to_owned());
     }
     datapath.fill(&tables, &survey.surroundings)?;
@@ -143,7 +161,17 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
 
     let programs = programs(root)?;
     let generation = root.create_generation()?;
-    match put_in_force(root, &generation, &mut datapath, &settings, plan, &programs, &survey) {
+    let settle = |datapath: &mut Datapath| carry.settle(datapath.ebpf(), &tables, running.as_ref());
+    match put_in_force(
+        root,
+        &generation,
+        &mut datapath,
+        &settings,
+        plan,
+        &programs,
+        &survey,
+        settle,
+    ) {
         Ok(mut applied) => {
             warnings.append(&mut applied.warnings);
             let outcome = Outcome {
@@ -156,6 +184,7 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
             Ok(Replaced {
                 generation,
                 applied: Some(applied),
+                late: running.map(|running| Late { carry, tables, running }),
                 outcome,
             })
         }
@@ -166,6 +195,22 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
             Err(failed) => anyhow!("{:#}; and {failed:#}", undone.error).into(),
         }),
     }
+}
+
+/// The running generation's maps that the new one can have: those that go on, and those that hold what they are to hold.
+fn shared<'a>(running: &'a Running, carry: Carry, settings: &Settings, tables: &Tables) -> Result<Shared<'a>> {
+    let mut maps = carry.shared();
+    let entries: BTreeMap<_, _> = datapath::entries(settings, tables.cores.len(), 0).collect();
+    for name in tables.same_maps(&running.tables) {
+        let entries = entries.get(name).copied().unwrap_or_default();
+        if layout::compare(&running.generation.map(name), name, entries)? == Match::Whole {
+            maps.push(name);
+        }
+    }
+    Ok(Shared {
+        generation: &running.generation,
+        maps,
+    })
 }
 
 /// Whether the running generation is what would be loaded.
@@ -192,7 +237,9 @@ fn programs(root: &Root) -> Result<BTreeMap<u32, PathBuf>> {
     Ok(programs)
 }
 
-/// Pins the generation, puts its program on the interfaces, and points `current` to it; or undoes what it did.
+/// Pins the generation, puts its program on the interfaces, has the counters carried over, and points `current` to it; or undoes
+/// what it did.
+#[expect(clippy::too_many_arguments, reason = "all that the steps before have found out")]
 fn put_in_force(
     root: &Root,
     generation: &Generation,
@@ -201,6 +248,7 @@ fn put_in_force(
     plan: AttachPlan,
     programs: &BTreeMap<u32, PathBuf>,
     survey: &Survey,
+    settle: impl FnOnce(&mut Datapath) -> Result<()>,
 ) -> Result<Applied, Undone> {
     datapath.pin(generation)?;
     about::pin(generation, settings)?;
@@ -227,6 +275,7 @@ fn put_in_force(
     let devices = &survey.surroundings.devices;
     let pass = pass.as_ref().map(AsFd::as_fd);
     match attach_pass(root, pass, &survey.want_program, devices, &mut applied)
+        .and_then(|()| settle(datapath))
         .and_then(|()| root.put_in_force(generation))
     {
         Ok(()) => Ok(applied),
@@ -265,9 +314,13 @@ impl Replaced {
         let Self {
             generation,
             applied,
+            late,
             mut outcome,
         } = self;
         outcome.interfaces = applied.map(Applied::finish).transpose()?;
+        if let (Some(Late { carry, tables, running }), Some(datapath)) = (late, &mut outcome.datapath) {
+            carry.settle(datapath.ebpf(), &tables, Some(&running))?;
+        }
         for other in root.generations()?.iter().filter(|other| **other != generation) {
             other.remove()?;
         }

@@ -1,8 +1,10 @@
-//! The calls to bpf(2) that attach XDP programs by links.
+//! The calls to bpf(2) that attach XDP programs by links, and those that move many elements of a map at a time ([`batch`]).
 //!
 //! Aya has most of them, but `Xdp::attach` falls back to an attachment without a link where the kernel calls the request
 //! invalid, and such an attachment cannot be pinned; it does not tell which interface a link belongs to; and it cannot
 //! detach a pinned link at once.
+
+pub mod batch;
 
 use std::ffi::CString;
 use std::io;
@@ -10,6 +12,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use strum::Display;
 
@@ -20,6 +24,8 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
+// `enum membarrier_cmd` of linux/membarrier.h.
+const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 const BPF_XDP: u32 = 37;
 const BPF_LINK_TYPE_XDP: u32 = 6;
 
@@ -194,6 +200,31 @@ impl XdpLink {
         };
         // SAFETY: the layout of this command, without pointers.
         unsafe { bpf(BPF_LINK_DETACH, &mut request) }.map(drop)
+    }
+}
+
+/// How long a packet is in a program at the very most, where the kernel does not tell.
+const LONGEST_RUN: Duration = Duration::from_millis(100);
+
+/// Waits until every packet that is in a program now has left it.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn wait_for_programs() -> io::Result<()> {
+    // Waits as synchronize_rcu() does, which programs are run under (`kernel/sched/membarrier.c`).
+    // SAFETY: no pointers.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        // Not where cores run without a tick, or built without it.
+        error if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+            thread::sleep(LONGEST_RUN);
+            Ok(())
+        }
+        error => Err(error),
     }
 }
 

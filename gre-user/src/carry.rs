@@ -1,25 +1,43 @@
 //! Counters and sequence state from one generation to the next.
 //!
-//! The new program goes on with the maps of the old one where it can: nothing is lost, for nothing is copied. Else each
-//! tunnel's state is copied by its name before the new program runs; what the old one counts after that, for as long as the
-//! replacement takes, is lost.
+//! The new program goes on with the maps of the old one where it can: nothing is lost, for nothing is copied. Where maps by tunnel
+//! get another size, or a tunnel takes over the counters of one that goes, the new ones start at zero, and what the old ones have
+//! counted in the end is carried over by each tunnel's name, once the old program runs no more: nothing is lost either.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, MapData, MapInfo, MapType, PerCpuArray, PerCpuHashMap};
-use aya::{Ebpf, Pod};
+use aya::Ebpf;
+use aya::maps::MapError;
+use gre_common::Reason;
 use gre_common::counters::Counters;
-use gre_common::maps::{ARRIVALS, COUNTERS, MAX_REDIRECTS, REDIRECTS, SEQUENCES};
+use gre_common::maps::{ARRIVALS, BUCKETS, CARRIED, COUNTERS, MAX_REDIRECTS, READER, REDIRECTS, SAMPLES, SEQUENCES};
+use gre_common::sample::RING_BYTES;
 use gre_common::sequence::SequenceState;
 
 use crate::about;
-use crate::counters::{NO_TUNNEL, on_one_cpu, read_sum};
-use crate::redirects;
+use crate::bpf::{batch, wait_for_programs};
+use crate::counters::{NO_TUNNEL, possible_cpus, read_counters};
+use crate::layout::{self, Match};
 use crate::running::Running;
 use crate::state::Generation;
-use crate::tables::{Ids, Tables, map, open};
+use crate::tables::{Ids, Tables, data, map, read_all};
+
+/// Maps that say something of each tunnel.
+pub(crate) const BY_TUNNEL: [&str; 4] = [COUNTERS, CARRIED, SEQUENCES, ARRIVALS];
+/// Other maps that go on in the next generation, and their entries: whoever reads them notices nothing of a reload.
+const OTHERS: [(&str, u32); 4] = [
+    (REDIRECTS, MAX_REDIRECTS),
+    (SAMPLES, RING_BYTES),
+    (READER, 1),
+    (BUCKETS, Reason::COUNT as u32),
+];
+
+/// How often the old maps are read until they stand still, and how long to wait in between: a core may still have packets in its
+/// queue that the old program has put there.
+const SETTLING: (u32, Duration) = (20, Duration::from_millis(2));
 
 /// How a new generation comes to its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,49 +46,8 @@ pub(crate) enum Carry {
     Fresh,
     /// It shares the running generation's maps.
     Shared,
-    /// It gets copies of the running generation's.
-    Copied,
-}
-
-/// What a map must look like to be used for another one.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Layout {
-    kind: MapType,
-    key_size: u32,
-    value_size: u32,
-    entries: u32,
-    flags: u32,
-}
-
-impl Layout {
-    fn of<V>(kind: MapType, entries: u32) -> Self {
-        Self {
-            kind,
-            key_size: size_of::<u32>() as u32,
-            value_size: size_of::<V>() as u32,
-            entries,
-            flags: 0,
-        }
-    }
-
-    fn of_pin(path: &Path) -> Result<Self> {
-        let context = || format!("{}: cannot be looked at", path.display());
-        let info = MapInfo::from_pin(path).with_context(context)?;
-        Ok(Self {
-            kind: info.map_type().with_context(context)?,
-            key_size: info.key_size(),
-            value_size: info.value_size(),
-            entries: info.max_entries(),
-            flags: info.map_flags(),
-        })
-    }
-
-    fn differs_in_entries_only(self, other: Self) -> bool {
-        Self {
-            entries: other.entries,
-            ..self
-        } == other
-    }
+    /// It shares those that are not by tunnel, and gets what the others have counted.
+    Moved,
 }
 
 impl Carry {
@@ -80,101 +57,119 @@ impl Carry {
     ///
     /// If its maps cannot be looked at.
     pub(crate) fn choose(running: &Generation, ids: &Ids, max_tunnels: u32) -> Result<Self> {
-        let counters = Layout::of_pin(&running.map(COUNTERS))?;
-        let sequences = Layout::of_pin(&running.map(SEQUENCES))?;
-        let by_tunnel = max_tunnels.saturating_add(1);
-        let wanted_counters = Layout::of::<Counters>(MapType::PerCpuArray, by_tunnel);
-        let wanted_sequences = Layout::of::<SequenceState>(MapType::Array, by_tunnel);
-        let wanted_redirects = Layout::of::<u64>(MapType::PerCpuHash, MAX_REDIRECTS);
-        // In this order: a version that counts other things may not have all maps.
-        let readable = counters.differs_in_entries_only(wanted_counters)
-            && sequences.differs_in_entries_only(wanted_sequences)
-            && about::counts_alike(running)?
-            && Layout::of_pin(&running.map(REDIRECTS))? == wanted_redirects;
-        Ok(if !readable {
-            Self::Fresh
-        } else if counters == wanted_counters && sequences == wanted_sequences && !ids.takes_over() {
-            Self::Shared
-        } else {
-            Self::Copied
+        let by_tunnel = BY_TUNNEL.map(|name| (name, max_tunnels.saturating_add(1)));
+        let mut moved = ids.takes_over();
+        for (name, entries) in by_tunnel.into_iter().chain(OTHERS) {
+            match layout::compare(&running.map(name), name, entries)? {
+                Match::Whole => {}
+                Match::OtherEntries if BY_TUNNEL.contains(&name) => moved = true,
+                Match::OtherEntries | Match::No => return Ok(Self::Fresh),
+            }
+        }
+        Ok(match about::counts_alike(running)? {
+            false => Self::Fresh,
+            true if moved => Self::Moved,
+            true => Self::Shared,
         })
     }
 
-    /// Makes the counters of a loaded object ready, before it runs.
+    /// The running generation's maps that go on in the new one. All of them have the layout that it asks for.
+    pub(crate) fn shared(self) -> Vec<&'static str> {
+        let others = OTHERS.map(|(name, _)| name);
+        match self {
+            Self::Fresh => Vec::new(),
+            Self::Shared => BY_TUNNEL.into_iter().chain(others).collect(),
+            Self::Moved => others.to_vec(),
+        }
+    }
+
+    /// Makes the state of a loaded object ready, before it runs.
     ///
     /// # Errors
     ///
     /// If a map cannot be read or written.
     pub(crate) fn prepare(self, ebpf: &mut Ebpf, ids: &Ids, tables: &Tables, running: Option<&Running>) -> Result<()> {
         match (self, running) {
-            (Self::Shared, _) => clear(ebpf, ids.added()),
-            (Self::Copied, Some(running)) => copy(ebpf, tables, running),
-            (Self::Copied | Self::Fresh, _) => Ok(()),
+            (Self::Shared, Some(running)) => clear(ebpf, ids.added(), running),
+            (Self::Moved, Some(running)) => copy_sequences(ebpf, tables, running),
+            _ => Ok(()),
         }
     }
+
+    /// Carries over what the old program has counted, when it runs no more. May be called again when it might have gone on.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be read or written.
+    pub(crate) fn settle(self, ebpf: &mut Ebpf, tables: &Tables, running: Option<&Running>) -> Result<()> {
+        let (Self::Moved, Some(running)) = (self, running) else {
+            return Ok(());
+        };
+        wait_for_programs().context("the kernel does not tell when the old program has ended")?;
+        let ids = moved(tables, running);
+        let mut before = None;
+        let (times, pause) = SETTLING;
+        for _ in 0..times {
+            let old = read_counters(&running.generation, running.tables.all_names().keys().copied())?;
+            let stands_still = before.as_ref() == Some(&old);
+            before = Some(old);
+            if stands_still {
+                break;
+            }
+            thread::sleep(pause);
+        }
+        let old = before.unwrap_or_default();
+        let carried = ids.iter().chain(&[(NO_TUNNEL, NO_TUNNEL)]).filter_map(|(from, to)| {
+            let counters = *old.get(from)?;
+            (counters != Counters::ZERO).then_some((*to, counters))
+        });
+        write(ebpf, CARRIED, carried)
+    }
+}
+
+/// The old and the new id of each tunnel that has both, former ones too, in the order of the old.
+fn moved(tables: &Tables, running: &Running) -> Vec<(u32, u32)> {
+    let new: HashMap<_, _> = tables.all_names().into_iter().map(|(id, name)| (name, id)).collect();
+    let old = running.tables.all_names();
+    old.into_iter()
+        .filter_map(|(id, name)| Some((id, *new.get(name)?)))
+        .collect()
 }
 
 /// What earlier tunnels with these ids have left.
-fn clear(ebpf: &mut Ebpf, ids: &[u32]) -> Result<()> {
-    let mut counters: PerCpuArray<_, Counters> = PerCpuArray::try_from(map(ebpf, COUNTERS)?)?;
-    for &id in ids {
-        counters
-            .set(id, on_one_cpu(Counters::ZERO, Counters::ZERO)?, 0)
-            .with_context(|| cannot_write(COUNTERS))?;
+fn clear(ebpf: &mut Ebpf, ids: &[u32], running: &Running) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
     }
-    clear_array::<SequenceState>(ebpf, SEQUENCES, ids)?;
-    clear_array::<u64>(ebpf, ARRIVALS, ids)
+    let cpus = possible_cpus()?;
+    for ids in ids.chunks(1024) {
+        let zeros = vec![Counters::ZERO; ids.len() * cpus];
+        batch::write_per_cpu(data(map(ebpf, COUNTERS)?)?, ids, &zeros, cpus).with_context(|| cannot_write(COUNTERS))?;
+    }
+    let carried: BTreeMap<u32, Counters> = read_all(&running.generation.map(CARRIED))?.into_iter().collect();
+    let mut map_of_carried = aya::maps::HashMap::<_, u32, Counters>::try_from(map(ebpf, CARRIED)?)?;
+    for id in ids.iter().filter(|id| carried.contains_key(id)) {
+        match map_of_carried.remove(id) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error).with_context(|| cannot_write(CARRIED)),
+        }
+    }
+    write(ebpf, SEQUENCES, ids.iter().map(|id| (*id, SequenceState::default())))?;
+    write(ebpf, ARRIVALS, ids.iter().map(|id| (*id, 0u64)))
 }
 
-fn clear_array<V: Pod + Default>(ebpf: &mut Ebpf, name: &str, ids: &[u32]) -> Result<()> {
-    let mut array: Array<_, V> = Array::try_from(map(ebpf, name)?)?;
-    for &id in ids {
-        array.set(id, V::default(), 0).with_context(|| cannot_write(name))?;
-    }
-    Ok(())
+/// What packets of an ordered tunnel are judged by. What only tells of loss begins anew instead: until the new program runs, numbers
+/// come that it would miss.
+fn copy_sequences(ebpf: &mut Ebpf, tables: &Tables, running: &Running) -> Result<()> {
+    let old: HashMap<u32, SequenceState> = read_all(&running.generation.map(SEQUENCES))?.into_iter().collect();
+    let states = moved(tables, running)
+        .into_iter()
+        .filter_map(|(from, to)| Some((to, *old.get(&from)?)));
+    write(ebpf, SEQUENCES, states)
 }
 
-fn copy(ebpf: &mut Ebpf, tables: &Tables, running: &Running) -> Result<()> {
-    let new_ids: BTreeMap<_, _> = tables.names.iter().map(|(id, name)| (name, *id)).collect();
-    let tunnels: Vec<_> = running
-        .tables
-        .names
-        .iter()
-        .filter_map(|(old, name)| new_ids.get(name).map(|new| (*old, *new)))
-        .collect();
-
-    let path = running.generation.map(COUNTERS);
-    let old: PerCpuArray<MapData, Counters> = open(&path)?;
-    let mut new: PerCpuArray<_, Counters> = PerCpuArray::try_from(map(ebpf, COUNTERS)?)?;
-    for &(from, to) in tunnels.iter().chain(&[(NO_TUNNEL, NO_TUNNEL)]) {
-        let sum = read_sum(&old, from).with_context(|| format!("{}: cannot be read", path.display()))?;
-        new.set(to, on_one_cpu(sum, Counters::ZERO)?, 0)
-            .with_context(|| cannot_write(COUNTERS))?;
-    }
-
-    copy_array::<SequenceState>(ebpf, SEQUENCES, &tunnels, running)?;
-    copy_array::<u64>(ebpf, ARRIVALS, &tunnels, running)?;
-
-    let mut new: PerCpuHashMap<_, u32, u64> = PerCpuHashMap::try_from(map(ebpf, REDIRECTS)?)?;
-    for (interface, failed) in redirects::read(&running.generation)? {
-        new.insert(interface, on_one_cpu(failed, 0)?, 0)
-            .with_context(|| cannot_write(REDIRECTS))?;
-    }
-    Ok(())
-}
-
-/// Copies elements, each from one index to another.
-fn copy_array<V: Pod>(ebpf: &mut Ebpf, name: &str, indices: &[(u32, u32)], running: &Running) -> Result<()> {
-    let path = running.generation.map(name);
-    let old: Array<MapData, V> = open(&path)?;
-    let mut new: Array<_, V> = Array::try_from(map(ebpf, name)?)?;
-    for (from, to) in indices {
-        let value = old
-            .get(from, 0)
-            .with_context(|| format!("{}: cannot be read", path.display()))?;
-        new.set(*to, value, 0).with_context(|| cannot_write(name))?;
-    }
-    Ok(())
+fn write<K: aya::Pod, V: aya::Pod>(ebpf: &mut Ebpf, name: &str, elements: impl Iterator<Item = (K, V)>) -> Result<()> {
+    batch::write(data(map(ebpf, name)?)?, elements).with_context(|| cannot_write(name))
 }
 
 fn cannot_write(map: &str) -> String {

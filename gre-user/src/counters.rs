@@ -1,18 +1,18 @@
 //! The datapath's counters, each the sum over all CPUs.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::iter;
 
-use anyhow::{Context, Result};
-use aya::Pod;
-use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
+use anyhow::{Context, Error, Result};
+use aya::maps::MapData;
 use aya::util::nr_cpus;
 use gre_common::counters::Counters;
-use gre_common::maps::COUNTERS;
+use gre_common::maps::{CARRIED, COUNTERS};
 
+use crate::bpf::batch;
 use crate::redirects;
 use crate::state::Generation;
-use crate::tables::open;
+use crate::tables::{read_all, unusable};
 
 /// The index of what no tunnel matched.
 pub const NO_TUNNEL: u32 = 0;
@@ -29,51 +29,58 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Reads the counters of these tunnels.
+    /// Reads the counters of these tunnels, whose ids rise.
     ///
     /// # Errors
     ///
     /// If they cannot be read, or are another version's.
     pub fn take(generation: &Generation, ids: impl Iterator<Item = u32>) -> Result<Self> {
-        let path = generation.map(COUNTERS);
-        let counters: PerCpuArray<MapData, Counters> = open(&path)?;
-        let context = || format!("{}: cannot be read", path.display());
-        let no_tunnel = read_sum(&counters, NO_TUNNEL).with_context(context)?;
-        let tunnels = ids
-            .map(|id| Ok((id, read_sum(&counters, id)?)))
-            .collect::<Result<_, MapError>>()
-            .with_context(context)?;
+        let mut tunnels = read_counters(generation, ids)?;
         Ok(Self {
-            no_tunnel,
+            no_tunnel: tunnels.remove(&NO_TUNNEL).unwrap_or(Counters::ZERO),
             tunnels,
             redirects: redirects::read(generation)?,
         })
     }
 }
 
-/// One tunnel's counters, summed.
+/// The counters of [`NO_TUNNEL`] and of these tunnels, whose ids rise: what was carried over from earlier maps, and what was counted
+/// since.
 ///
 /// # Errors
 ///
-/// If the map has no such index, or cannot be read.
-pub(crate) fn read_sum(counters: &PerCpuArray<impl Borrow<MapData>, Counters>, id: u32) -> Result<Counters, MapError> {
-    let mut sum = Counters::ZERO;
-    for counters in counters.get(&id, 0)?.iter() {
-        sum.add(counters);
+/// If a map has no such index, or cannot be read.
+pub(crate) fn read_counters(
+    generation: &Generation,
+    ids: impl Iterator<Item = u32>,
+) -> Result<BTreeMap<u32, Counters>> {
+    let path = generation.map(COUNTERS);
+    let counters = MapData::from_pin(&path).map_err(|error| unusable(&path, error))?;
+    let mut all = BTreeMap::new();
+    let ids = iter::once(NO_TUNNEL).chain(ids);
+    batch::read_per_cpu(&counters, ids, possible_cpus()?, |id, of_cpus| {
+        let mut sum = Counters::ZERO;
+        for counters in of_cpus {
+            sum.add(counters);
+        }
+        all.insert(id, sum);
+    })
+    .map_err(|error| unusable(&path, error))?;
+    for (id, carried) in read_all(&generation.map(CARRIED))? {
+        if let Some(counters) = all.get_mut(&id) {
+            counters.add(&carried);
+        }
     }
-    Ok(sum)
+    Ok(all)
 }
 
-/// Values for all CPUs whose sum is `sum`: all but one are `zero`.
+/// How many values the element of a per-CPU map has.
 ///
 /// # Errors
 ///
-/// If the number of CPUs is not known.
-pub(crate) fn on_one_cpu<T: Pod>(sum: T, zero: T) -> Result<PerCpuValues<T>> {
-    let cpus = nr_cpus().map_err(|(path, error)| anyhow::Error::new(error).context(path))?;
-    let mut values = vec![zero; cpus];
-    if let Some(first) = values.first_mut() {
-        *first = sum;
-    }
-    PerCpuValues::try_from(values).context("one value for each CPU")
+/// If the kernel does not tell.
+pub(crate) fn possible_cpus() -> Result<usize> {
+    nr_cpus()
+        .map_err(|(path, error)| Error::new(error).context(path))
+        .context("the number of CPUs")
 }

@@ -10,19 +10,20 @@ use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
-    ARRIVALS, BUCKETS, BYPASS4, BYPASS6, CORES, COUNTERS, CPUS, DEVICES, FLOW_KEY, FORWARD, HAVE_BYPASS,
-    HAVE_INTERFACE, HAVE_MSS, HAVE_PREFIXES, HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, INTERFACES, LOCALS4, LOCALS6,
-    NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES, SEQUENCES, TARGETS,
-    TUNNELS4, TUNNELS6, UNKNOWN_DROP,
+    CORES, CPUS, FLOW_KEY, FORMER, FORWARD, HAVE_BYPASS, HAVE_INTERFACE, HAVE_MSS, HAVE_PREFIXES, HAVE_ROUTE,
+    HAVE_SPREAD, INNER_DESTINATIONS, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, TARGETS, TUNNELS4,
+    TUNNELS6, UNKNOWN_DROP,
 };
 use log::Log;
 
+use crate::carry::BY_TUNNEL;
 use crate::host::cpus::possible_cpus;
+use crate::layout::{SHAPES, Shape};
 use crate::redirects::Watch;
 use crate::settings::Settings;
 use crate::state::Generation;
 use crate::surroundings::Surroundings;
-use crate::tables::{Tables, map};
+use crate::tables::{Tables, map, slots};
 
 /// The object, as the build put it into this binary; empty in a build without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gre-ebpf.o"));
@@ -37,25 +38,28 @@ const SPREAD_PROGRAM: &str = "gre_spread";
 const PASS_PROGRAM: &str = "gre_pass";
 
 /// Maps that hold an entry for each remote, or at most so many.
-const BY_REMOTE: [&str; 7] = [TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4, LOCALS6, NAMES];
+const BY_REMOTE: [&str; 8] = [
+    TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4, LOCALS6, NAMES, FORMER,
+];
 /// Maps that hold an entry for each tunnel that delivers to an interface.
 const BY_TARGET: [&str; 2] = [TARGETS, NEXT_HOPS];
-/// Maps that userspace needs, and so are pinned.
-const PINNED: [&str; 24] = [
-    TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4, LOCALS6, NAMES, COUNTERS, SEQUENCES, TARGETS, NEXT_HOPS,
-    DEVICES, INTERFACES, CORES, FORWARD, REDIRECTS, SAMPLES, READER, BUCKETS, ARRIVALS, PROTECTED4, PROTECTED6,
-    BYPASS4, BYPASS6,
-];
-/// Maps that say something of each tunnel.
-const BY_TUNNEL: [&str; 3] = [COUNTERS, SEQUENCES, ARRIVALS];
-/// Maps that go on in the next generation: whoever reads them notices nothing of a reload.
-const SHARED: [&str; 7] = [COUNTERS, SEQUENCES, ARRIVALS, REDIRECTS, SAMPLES, READER, BUCKETS];
 
 /// The program in the kernel, attached to nothing yet. What is not pinned goes when this is dropped.
 pub struct Datapath {
     ebpf: Ebpf,
     /// What is to be watched once it runs.
     watch: Option<Watch>,
+    /// The maps that it has from another generation, filled already.
+    shared: Vec<&'static str>,
+}
+
+/// The maps that a program has from another generation.
+#[derive(Clone, Debug)]
+pub struct Shared<'a> {
+    /// Whose they are.
+    pub generation: &'a Generation,
+    /// Their names.
+    pub maps: Vec<&'static str>,
 }
 
 /// Checks that this binary has the eBPF program inside.
@@ -72,13 +76,13 @@ pub fn ensure_built_in() -> Result<()> {
 }
 
 impl Datapath {
-    /// Loads the program for these tables, with counters and sequence state of its own or those of a running generation, whose maps must have
-    /// the layout that the settings ask for.
+    /// Loads the program for these tables, with maps of its own and some of a running generation, which must have the layout that the
+    /// settings ask for.
     ///
     /// # Errors
     ///
     /// If the kernel refuses the maps or the program, with what is likely to be done about it.
-    pub fn load(settings: &Settings, tables: &Tables, shared: Option<&Generation>) -> Result<Self> {
+    pub fn load(settings: &Settings, tables: &Tables, shared: Option<Shared<'_>>) -> Result<Self> {
         ensure_built_in()?;
         let features = settings.features;
         let flags = [
@@ -92,7 +96,6 @@ impl Datapath {
             (INNER_DESTINATIONS, settings.guards.inner_destinations as u8),
         ];
         let log_level = settings.log_level as u8;
-        let by_tunnel = settings.max_tunnels.saturating_add(1);
         let watch = Watch::of(features);
         let mut loader = EbpfLoader::new();
         watch.prepare(&mut loader);
@@ -103,20 +106,13 @@ impl Datapath {
             .override_global(FLOW_KEY, &settings.flow_key[..], true)
             // A build without logging has no level.
             .override_global(aya_log::LEVEL, &log_level, false);
-        for name in BY_REMOTE {
-            loader.map_max_entries(name, settings.max_tunnels);
+        let cpus = if features.spread { possible_cpus()? } else { 1 };
+        for (name, entries) in entries(settings, tables.cores.len(), cpus) {
+            loader.map_max_entries(name, entries);
         }
-        for name in BY_TARGET {
-            loader.map_max_entries(name, if features.interface { settings.max_tunnels } else { 1 });
-        }
-        loader.map_max_entries(CORES, (tables.cores.len() as u32).max(1));
-        loader.map_max_entries(CPUS, if features.spread { possible_cpus()? } else { 1 });
-        for name in BY_TUNNEL {
-            loader.map_max_entries(name, by_tunnel);
-        }
-        if let Some(generation) = shared {
-            for name in SHARED {
-                loader.map_pin_path(name, generation.map(name));
+        if let Some(shared) = &shared {
+            for name in &shared.maps {
+                loader.map_pin_path(name, shared.generation.map(name));
             }
         }
         let mut ebpf = loader
@@ -126,6 +122,7 @@ impl Datapath {
         let mut datapath = Self {
             ebpf,
             watch: Some(watch),
+            shared: shared.map_or_else(Vec::new, |shared| shared.maps),
         };
         if features.route || features.interface {
             datapath.open_forwarding()?;
@@ -209,13 +206,13 @@ impl Datapath {
             .collect()
     }
 
-    /// Fills the maps.
+    /// Fills the maps that are its own.
     ///
     /// # Errors
     ///
     /// If they are too small.
     pub fn fill(&mut self, tables: &Tables, surroundings: &Surroundings) -> Result<()> {
-        tables.write(&mut self.ebpf)?;
+        tables.write(&mut self.ebpf, &self.shared)?;
         surroundings.write(&mut self.ebpf)
     }
 
@@ -230,7 +227,7 @@ impl Datapath {
     ///
     /// If something cannot be pinned.
     pub fn pin(&mut self, generation: &Generation) -> Result<()> {
-        for name in PINNED {
+        for Shape { name, .. } in SHAPES {
             let path = generation.map(name);
             map(&mut self.ebpf, name)?
                 .pin(&path)
@@ -257,6 +254,19 @@ impl Datapath {
     pub fn logger(&mut self) -> Result<EbpfLogger<&'static dyn Log>> {
         EbpfLogger::init(&mut self.ebpf).context("the eBPF program does not log")
     }
+}
+
+/// How many entries each map has that gets another number of them than the object says.
+pub(crate) fn entries(settings: &Settings, cores: usize, cpus: u32) -> impl Iterator<Item = (&'static str, u32)> {
+    let max_tunnels = settings.max_tunnels;
+    let targets = if settings.features.interface { max_tunnels } else { 1 };
+    let each = |entries| move |name| (name, entries);
+    BY_REMOTE
+        .into_iter()
+        .map(each(max_tunnels))
+        .chain(BY_TARGET.into_iter().map(each(targets)))
+        .chain(BY_TUNNEL.into_iter().map(each(max_tunnels.saturating_add(1))))
+        .chain([(CORES, slots(cores)), (CPUS, cpus)])
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {

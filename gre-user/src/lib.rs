@@ -25,6 +25,7 @@ pub mod follow;
 pub mod host;
 mod http;
 pub mod interfaces;
+mod layout;
 pub mod listen;
 mod metrics;
 pub mod offline;

@@ -26,6 +26,17 @@ pub struct Running {
 }
 
 impl Running {
+    /// Reads a generation, unless it was pinned by a version that lays its state out in another way.
+    ///
+    /// # Errors
+    ///
+    /// If something in it cannot be read.
+    pub fn read_alike(generation: Generation) -> Result<Option<Self>> {
+        about::is_alike(&generation)?
+            .then(|| Self::read(generation))
+            .transpose()
+    }
+
     /// Reads a generation.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ use self::cores::CoreLists;
 
 pub use self::ids::Ids;
 pub use self::kernel::read_names;
-pub(crate) use self::kernel::{map, open};
+pub(crate) use self::kernel::{data, map, open, read_all, slots, unusable};
 pub use self::next_hop::Onward;
 pub use self::view::TunnelView;
 
@@ -35,6 +35,8 @@ pub use self::view::TunnelView;
 pub struct Tables {
     /// Each tunnel's name by its id.
     pub names: BTreeMap<u32, String>,
+    /// Tunnels that are gone, by the ids that still hold what they have counted: one that comes back counts on.
+    pub former: BTreeMap<u32, String>,
     /// Tunnels over IPv4.
     pub v4: Entries<Ipv4>,
     /// Tunnels over IPv6.
@@ -108,6 +110,7 @@ impl Tables {
     pub fn of(config: &Config, ids: &Ids, online: &[u32]) -> Result<Self> {
         let mut tables = Self {
             protected: config.protect.prefixes.iter().copied().collect(),
+            former: ids.former().clone(),
             ..Self::default()
         };
         let mut cores = CoreLists::new(online);
@@ -142,6 +145,12 @@ impl Tables {
         }
         tables.cores = cores.into_cores();
         Ok(tables)
+    }
+
+    /// The names of all tunnels, former ones too, by their ids.
+    pub fn all_names(&self) -> BTreeMap<u32, &str> {
+        let all = self.former.iter().chain(&self.names);
+        all.map(|(id, name)| (*id, name.as_str())).collect()
     }
 
     /// Whether any tunnel delivers in this way.

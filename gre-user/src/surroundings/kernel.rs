@@ -8,11 +8,11 @@ use aya::maps::{DevMapHash, HashMap, MapData, MapError};
 use aya::{Ebpf, Pod};
 use gre_common::link::Mac;
 use gre_common::maps::{DEVICES, INTERFACES, TARGETS};
-use gre_common::target::Target;
 
 use super::Surroundings;
+use crate::bpf::batch;
 use crate::state::Generation;
-use crate::tables::{map, open};
+use crate::tables::{data, map, open, read_all};
 
 impl Surroundings {
     /// Fills the empty maps of a loaded object.
@@ -21,21 +21,16 @@ impl Surroundings {
     ///
     /// If the object lacks a map, or one is too small.
     pub fn write(&self, ebpf: &mut Ebpf) -> Result<()> {
-        let mut interfaces: HashMap<_, u32, Mac> = HashMap::try_from(map(ebpf, INTERFACES)?)?;
-        for (index, mac) in &self.macs {
-            interfaces
-                .insert(index, Mac::from_bytes(*mac), 0)
-                .with_context(|| cannot_write(INTERFACES))?;
-        }
+        fill(ebpf, INTERFACES, self.own_macs())?;
         let mut devices = DevMapHash::try_from(map(ebpf, DEVICES)?)?;
         for &index in &self.devices {
             insert(&mut devices, index)?;
         }
-        let mut targets: HashMap<_, u32, Target> = HashMap::try_from(map(ebpf, TARGETS)?)?;
-        for (id, target) in &self.targets {
-            targets.insert(id, target, 0).with_context(|| cannot_write(TARGETS))?;
-        }
-        Ok(())
+        fill(ebpf, TARGETS, self.targets.iter().map(|(id, target)| (*id, *target)))
+    }
+
+    fn own_macs(&self) -> impl ExactSizeIterator<Item = (u32, Mac)> {
+        self.macs.iter().map(|(index, mac)| (*index, Mac::from_bytes(*mac)))
     }
 
     /// Brings the maps of a generation that is in force to these. Each element changes as a whole.
@@ -44,8 +39,7 @@ impl Surroundings {
     ///
     /// If a map cannot be opened, read or written, or has another layout than this version's.
     pub fn update(&self, generation: &Generation) -> Result<()> {
-        let macs = self.macs.iter().map(|(index, mac)| (*index, Mac::from_bytes(*mac)));
-        update(&generation.map(INTERFACES), macs)?;
+        update(&generation.map(INTERFACES), self.own_macs())?;
         update(
             &generation.map(TARGETS),
             self.targets.iter().map(|(id, target)| (*id, *target)),
@@ -72,46 +66,33 @@ impl Surroundings {
     ///
     /// If a map cannot be opened or read, or has another layout than this version's.
     pub fn is_in(&self, generation: &Generation) -> Result<bool> {
-        let interfaces: HashMap<_, u32, Mac> = open(&generation.map(INTERFACES))?;
-        let targets: HashMap<_, u32, Target> = open(&generation.map(TARGETS))?;
         let devices: DevMapHash<MapData> = open(&generation.map(DEVICES))?;
         let mut present: Vec<u32> = devices
             .keys()
             .collect::<Result<_, _>>()
             .with_context(|| cannot_read(&generation.map(DEVICES)))?;
         present.sort_unstable();
-        let macs = self.macs.iter().map(|(index, mac)| (*index, Mac::from_bytes(*mac)));
-        Ok(holds(&interfaces, macs)?
-            && holds(&targets, self.targets.iter().map(|(id, target)| (*id, *target)))?
+        let targets = self.targets.iter().map(|(id, target)| (*id, *target));
+        Ok(holds(&generation.map(INTERFACES), self.own_macs())?
+            && holds(&generation.map(TARGETS), targets)?
             && present.iter().eq(&self.devices))
     }
 }
 
-/// Whether a map holds exactly these.
-fn holds<V: Pod + PartialEq>(
-    map: &HashMap<MapData, u32, V>,
-    wanted: impl ExactSizeIterator<Item = (u32, V)>,
-) -> Result<bool> {
-    if map.keys().count() != wanted.len() {
-        return Ok(false);
-    }
-    for (key, value) in wanted {
-        match map.get(&key, 0) {
-            Ok(present) if present == value => {}
-            Ok(_) | Err(MapError::KeyNotFound) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(true)
+/// Whether a pinned hash map holds exactly these.
+fn holds<V: Pod + PartialEq>(path: &Path, mut wanted: impl ExactSizeIterator<Item = (u32, V)>) -> Result<bool> {
+    let present: std::collections::HashMap<u32, V> = read_all(path)?.into_iter().collect();
+    Ok(present.len() == wanted.len() && wanted.all(|(key, value)| present.get(&key) == Some(&value)))
+}
+
+fn fill<V: Pod>(ebpf: &mut Ebpf, name: &str, elements: impl Iterator<Item = (u32, V)>) -> Result<()> {
+    batch::write(data(map(ebpf, name)?)?, elements).with_context(|| cannot_write(name))
 }
 
 /// Brings a pinned hash map to these.
 fn update<V: Pod + PartialEq>(path: &Path, wanted: impl Iterator<Item = (u32, V)>) -> Result<()> {
     let mut map: HashMap<_, u32, V> = open(path)?;
-    let mut present: std::collections::HashMap<u32, V> = map
-        .iter()
-        .collect::<Result<_, _>>()
-        .with_context(|| cannot_read(path))?;
+    let mut present: std::collections::HashMap<u32, V> = read_all(path)?.into_iter().collect();
     for (key, value) in wanted {
         if present.remove(&key).as_ref() != Some(&value) {
             map.insert(key, value, 0)

@@ -9,19 +9,35 @@ use anyhow::{Result, ensure};
 pub struct Ids {
     ids: Vec<u32>,
     added: Vec<u32>,
+    former: BTreeMap<u32, String>,
     takes_over: bool,
 }
 
 impl Ids {
-    /// A running tunnel keeps its id; another one gets the lowest id that no running tunnel has. Only if there is none left
-    /// does it take over the id of a tunnel that goes.
+    /// The ids where no tunnels were removed before. See [`Ids::assign_after`].
+    ///
+    /// # Errors
+    ///
+    /// As that.
+    pub fn assign<'a>(
+        names: impl Iterator<Item = &'a str>,
+        running: &BTreeMap<u32, String>,
+        max_tunnels: u32,
+    ) -> Result<Self> {
+        Self::assign_after(names, running, &BTreeMap::new(), max_tunnels)
+    }
+
+    /// A running tunnel keeps its id, and a `former` one gets its own back, so that what it has counted goes on. Another one gets
+    /// the lowest id that neither has. If there is none left, it takes over that of a former tunnel, which is then forgotten, and
+    /// only if there is no such either, that of a tunnel that goes.
     ///
     /// # Errors
     ///
     /// If there are more names than `max_tunnels`; a valid configuration has not.
-    pub fn assign<'a>(
+    pub fn assign_after<'a>(
         names: impl Iterator<Item = &'a str>,
         running: &BTreeMap<u32, String>,
+        former: &BTreeMap<u32, String>,
         max_tunnels: u32,
     ) -> Result<Self> {
         let names: Vec<_> = names.collect();
@@ -30,30 +46,45 @@ impl Ids {
             "{} tunnels do not fit into {max_tunnels}",
             names.len()
         );
-        let by_name: HashMap<_, _> = running
+        let possible = 1..=max_tunnels;
+        let by_name: HashMap<_, _> = former
             .iter()
-            .filter(|(id, _)| (1..=max_tunnels).contains(*id))
+            .chain(running)
+            .filter(|(id, _)| possible.contains(id))
             .map(|(id, name)| (name.as_str(), *id))
             .collect();
         let kept: Vec<_> = names.iter().map(|name| by_name.get(name).copied()).collect();
         let in_use: HashSet<_> = kept.iter().flatten().copied().collect();
 
-        let unused = (1..=max_tunnels).filter(|id| !running.contains_key(id));
-        let leaving = running
-            .keys()
-            .copied()
-            .filter(|id| (1..=max_tunnels).contains(id) && !in_use.contains(id));
-        let mut free = unused.chain(leaving);
+        let free = |id: &u32| possible.contains(id) && !in_use.contains(id);
+        let unused = possible
+            .clone()
+            .filter(|id| !running.contains_key(id) && !former.contains_key(id));
+        let forgotten = former.keys().copied().filter(free);
+        let leaving = running.keys().copied().filter(free);
+        let mut next = unused.chain(forgotten).chain(leaving);
         let mut added = Vec::new();
         let mut ids = Vec::with_capacity(names.len());
         for id in kept {
-            ids.push(match id.or_else(|| free.next().inspect(|&id| added.push(id))) {
+            ids.push(match id.or_else(|| next.next().inspect(|&id| added.push(id))) {
                 Some(id) => id,
                 None => anyhow::bail!("{} tunnels do not fit into {max_tunnels}", names.len()),
             });
         }
         let takes_over = added.iter().any(|id| running.contains_key(id));
-        Ok(Self { ids, added, takes_over })
+        let taken: HashSet<_> = ids.iter().copied().collect();
+        let former = former
+            .iter()
+            .chain(running)
+            .filter(|(id, _)| possible.contains(id) && !taken.contains(id))
+            .map(|(id, name)| (*id, name.clone()))
+            .collect();
+        Ok(Self {
+            ids,
+            added,
+            former,
+            takes_over,
+        })
     }
 
     /// The ids in the configuration's order.
@@ -61,7 +92,12 @@ impl Ids {
         self.ids.iter().copied()
     }
 
-    /// Those of tunnels that were not running.
+    /// Tunnels that are gone, by the ids that still hold what they have counted.
+    pub fn former(&self) -> &BTreeMap<u32, String> {
+        &self.former
+    }
+
+    /// Those of tunnels that start at zero.
     pub fn added(&self) -> &[u32] {
         &self.added
     }
@@ -114,6 +150,40 @@ mod tests {
         assert_eq!(
             (ids.iter().collect(), ids.added(), ids.takes_over()),
             (vec![2, 1], &[2][..], false)
+        );
+    }
+
+    #[test]
+    fn a_tunnel_that_comes_back_gets_its_id_back() {
+        let running: BTreeMap<_, _> = [(1, "a".to_owned()), (2, "b".to_owned())].into();
+        let gone = Ids::assign(["a", "new"].into_iter(), &running, 8).unwrap();
+        assert_eq!(
+            (gone.iter().collect(), gone.former()),
+            (vec![1, 3], &[(2, "b".to_owned())].into())
+        );
+        let running: BTreeMap<_, _> = [(1, "a".to_owned()), (3, "new".to_owned())].into();
+        let back = Ids::assign_after(["b", "a"].into_iter(), &running, gone.former(), 8).unwrap();
+        assert_eq!(
+            (back.iter().collect(), back.added(), back.former()),
+            (vec![2, 1], &[][..], &[(3, "new".to_owned())].into())
+        );
+    }
+
+    #[test]
+    fn the_gone_are_forgotten_before_the_leaving() {
+        let (running, former): (BTreeMap<_, _>, BTreeMap<_, _>) = (
+            [(1, "a".to_owned()), (2, "b".to_owned())].into(),
+            [(3, "c".to_owned())].into(),
+        );
+        let ids = Ids::assign_after(["a", "new"].into_iter(), &running, &former, 3).unwrap();
+        assert_eq!(
+            (ids.iter().collect(), ids.takes_over(), ids.former()),
+            (vec![1, 3], false, &[(2, "b".to_owned())].into())
+        );
+        let ids = Ids::assign_after(["a", "new", "newer"].into_iter(), &running, &former, 3).unwrap();
+        assert_eq!(
+            (ids.iter().collect(), ids.takes_over(), ids.former()),
+            (vec![1, 3, 2], true, &BTreeMap::new())
         );
     }
 

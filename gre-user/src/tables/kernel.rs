@@ -1,21 +1,20 @@
 //! The tables in the kernel's maps.
 
-use std::collections::{BTreeMap, HashMap as StdHashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::iter;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError};
+use anyhow::{Context, Error, Result, bail};
+use aya::maps::{Array, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use gre_common::endpoints::{Endpoints, EndpointsPrefix};
 use gre_common::maps::{
-    CORES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, TUNNELS4, TUNNELS6, TunnelName,
+    CORES, FORMER, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, TUNNELS4, TUNNELS6, TunnelName,
 };
 use gre_common::target::NextHop;
-use gre_common::tunnel::Tunnel;
 
 use super::{Address, Entries, Onward, Tables, protect};
+use crate::bpf::batch;
 use crate::state::Generation;
 
 /// The names of one family's maps.
@@ -45,6 +44,7 @@ impl Tables {
     pub fn read(generation: &Generation) -> Result<Self> {
         Ok(Self {
             names: read_names(generation)?,
+            former: names_in(&generation.map(FORMER))?,
             v4: Entries::read(generation, &V4)?,
             v6: Entries::read(generation, &V6)?,
             onward: read_onward(generation)?,
@@ -54,31 +54,61 @@ impl Tables {
         })
     }
 
-    /// Fills the empty maps of a loaded object.
+    /// Fills the empty maps of a loaded object, all but those that it shares with another one.
     ///
     /// # Errors
     ///
     /// If the object lacks a map, or one is too small.
-    pub fn write(&self, ebpf: &mut Ebpf) -> Result<()> {
-        let mut names: HashMap<_, u32, TunnelName> = HashMap::try_from(map(ebpf, NAMES)?)?;
-        for (id, name) in &self.names {
-            names.insert(id, padded(name), 0).with_context(|| cannot_write(NAMES))?;
-        }
-        self.v4.write(ebpf, &V4)?;
-        self.v6.write(ebpf, &V6)?;
-
-        let mut onward: HashMap<_, u32, NextHop> = HashMap::try_from(map(ebpf, NEXT_HOPS)?)?;
-        for (id, next_hop) in &self.onward {
-            onward
-                .insert(id, next_hop.to_record(), 0)
-                .with_context(|| cannot_write(NEXT_HOPS))?;
-        }
-        let mut cores: Array<_, u32> = Array::try_from(map(ebpf, CORES)?)?;
-        for (slot, core) in (0..cores.len()).zip(self.cores.iter().chain(iter::repeat(&NO_CORE))) {
-            cores.set(slot, core, 0).with_context(|| cannot_write(CORES))?;
-        }
+    pub fn write(&self, ebpf: &mut Ebpf, shared: &[&str]) -> Result<()> {
+        let mut maps = Maps { ebpf, shared };
+        maps.fill(NAMES, padded_names(&self.names))?;
+        maps.fill(FORMER, padded_names(&self.former))?;
+        self.v4.write(&mut maps, &V4)?;
+        self.v6.write(&mut maps, &V6)?;
+        let onward = self.onward.iter().map(|(id, next_hop)| (*id, next_hop.to_record()));
+        maps.fill(NEXT_HOPS, onward)?;
+        let slots = (0..slots(self.cores.len())).zip(self.cores.iter().copied().chain(iter::repeat(NO_CORE)));
+        maps.fill(CORES, slots)?;
         protect::write(self, ebpf)
     }
+
+    /// The names of those maps whose content is the same as in `other`.
+    pub(crate) fn same_maps(&self, other: &Self) -> Vec<&'static str> {
+        let same = [
+            (NAMES, self.names == other.names),
+            (FORMER, self.former == other.former),
+            (NEXT_HOPS, self.onward == other.onward),
+            (CORES, self.cores == other.cores),
+        ];
+        let same = same.into_iter().filter_map(|(name, same)| same.then_some(name));
+        same.chain(self.v4.same_maps(&other.v4, &V4))
+            .chain(self.v6.same_maps(&other.v6, &V6))
+            .collect()
+    }
+}
+
+/// The maps of a loaded object, of which it shares some, filled already, with another one.
+struct Maps<'a> {
+    ebpf: &'a mut Ebpf,
+    shared: &'a [&'a str],
+}
+
+impl Maps<'_> {
+    fn fill<K: Pod, V: Pod>(&mut self, name: &str, elements: impl Iterator<Item = (K, V)>) -> Result<()> {
+        if self.shared.contains(&name) {
+            return Ok(());
+        }
+        batch::write(data(map(self.ebpf, name)?)?, elements).with_context(|| cannot_write(name))
+    }
+}
+
+fn padded_names(names: &BTreeMap<u32, String>) -> impl Iterator<Item = (u32, TunnelName)> {
+    names.iter().map(|(id, name)| (*id, padded(name)))
+}
+
+/// How many elements [`CORES`] has for so many cores.
+pub(crate) fn slots(cores: usize) -> u32 {
+    (cores as u32).max(1)
 }
 
 /// What [`CORES`] holds where there is no core: an array's elements all exist, and it has one at least.
@@ -90,28 +120,25 @@ const NO_CORE: u32 = u32::MAX;
 ///
 /// As [`Tables::read`].
 pub fn read_names(generation: &Generation) -> Result<BTreeMap<u32, String>> {
-    let path = generation.map(NAMES);
-    let names: HashMap<_, u32, TunnelName> = open(&path)?;
-    let name = |entry: Result<(u32, TunnelName), MapError>| {
-        let (id, name) = entry.with_context(|| cannot_read(&path))?;
-        Ok((
-            id,
-            text(&name).with_context(|| format!("{}: the name of tunnel {id} is no text", path.display()))?,
-        ))
+    names_in(&generation.map(NAMES))
+}
+
+fn names_in(path: &Path) -> Result<BTreeMap<u32, String>> {
+    let name = |(id, name): (u32, TunnelName)| {
+        let name = text(&name).with_context(|| format!("{}: the name of tunnel {id} is no text", path.display()))?;
+        Ok((id, name))
     };
-    names.iter().map(name).collect()
+    read_all(path)?.into_iter().map(name).collect()
 }
 
 fn read_onward(generation: &Generation) -> Result<BTreeMap<u32, Onward>> {
     let path = generation.map(NEXT_HOPS);
-    let records: HashMap<_, u32, NextHop> = open(&path)?;
-    let onward = |entry: Result<(u32, NextHop), MapError>| {
-        let (id, record) = entry.with_context(|| cannot_read(&path))?;
+    let onward = |(id, record): (u32, NextHop)| {
         let onward = Onward::from_record(&record)
             .with_context(|| format!("{}: tunnel {id} has no valid next hop", path.display()))?;
         Ok((id, onward))
     };
-    records.iter().map(onward).collect()
+    read_all(&path)?.into_iter().map(onward).collect()
 }
 
 fn read_cores(generation: &Generation) -> Result<Vec<u32>> {
@@ -127,49 +154,34 @@ fn read_cores(generation: &Generation) -> Result<Vec<u32>> {
 impl<A: Address> Entries<A>
 where
     Endpoints<A>: Pod,
+    EndpointsPrefix<A>: Pod,
 {
     fn read(generation: &Generation, names: &Names) -> Result<Self> {
-        let path = generation.map(names.prefixes);
-        let prefixes: LpmTrie<_, _, _> = open(&path)?;
-        let prefix = |entry: Result<(Key<_>, _), MapError>| {
-            let (key, tunnel) = entry.with_context(|| cannot_read(&path))?;
-            Ok((
-                EndpointsPrefix {
-                    prefix_len: key.prefix_len(),
-                    endpoints: key.data(),
-                },
-                tunnel,
-            ))
-        };
         Ok(Self {
-            exact: read_hash(&generation.map(names.tunnels))?,
-            prefixes: prefixes.iter().map(prefix).collect::<Result<_>>()?,
-            locals: read_hash(&generation.map(names.locals))?,
+            exact: read_all(&generation.map(names.tunnels))?.into_iter().collect(),
+            prefixes: read_all(&generation.map(names.prefixes))?.into_iter().collect(),
+            locals: read_all(&generation.map(names.locals))?.into_iter().collect(),
         })
     }
 
-    fn write(&self, ebpf: &mut Ebpf, names: &Names) -> Result<()> {
-        let mut tunnels: HashMap<_, Endpoints<A>, Tunnel> = HashMap::try_from(map(ebpf, names.tunnels)?)?;
-        for (endpoints, tunnel) in &self.exact {
-            tunnels
-                .insert(endpoints, tunnel, 0)
-                .with_context(|| cannot_write(names.tunnels))?;
-        }
-        let mut prefixes: LpmTrie<_, Endpoints<A>, Tunnel> = LpmTrie::try_from(map(ebpf, names.prefixes)?)?;
-        for (prefix, tunnel) in &self.prefixes {
-            let key = Key::new(prefix.prefix_len, prefix.endpoints);
-            prefixes
-                .insert(&key, tunnel, 0)
-                .with_context(|| cannot_write(names.prefixes))?;
-        }
-        let mut locals: HashMap<_, A, u32> = HashMap::try_from(map(ebpf, names.locals)?)?;
-        for (local, count) in &self.locals {
-            locals
-                .insert(local, count, 0)
-                .with_context(|| cannot_write(names.locals))?;
-        }
-        Ok(())
+    fn write(&self, maps: &mut Maps<'_>, names: &Names) -> Result<()> {
+        maps.fill(names.tunnels, copied(&self.exact))?;
+        maps.fill(names.prefixes, copied(&self.prefixes))?;
+        maps.fill(names.locals, copied(&self.locals))
     }
+
+    fn same_maps(&self, other: &Self, names: &Names) -> impl Iterator<Item = &'static str> {
+        let same = [
+            (names.tunnels, self.exact == other.exact),
+            (names.prefixes, self.prefixes == other.prefixes),
+            (names.locals, self.locals == other.locals),
+        ];
+        same.into_iter().filter_map(|(name, same)| same.then_some(name))
+    }
+}
+
+fn copied<K: Copy, V: Copy>(map: &HashMap<K, V>) -> impl Iterator<Item = (K, V)> {
+    map.iter().map(|(key, value)| (*key, *value))
 }
 
 /// Opens a pinned map as one of a certain kind, whose sizes aya compares with the kernel's.
@@ -181,18 +193,38 @@ pub(crate) fn open<M: TryFrom<Map, Error = MapError>>(path: &Path) -> Result<M> 
     MapData::from_pin(path)
         .and_then(Map::from_map_data)
         .and_then(M::try_from)
-        .map_err(|error| {
-            let what = match error {
-                MapError::SyscallError(_) | MapError::IoError(_) => "cannot be opened",
-                _ => "is laid out by another version of gre-decap; use that one",
-            };
-            anyhow::Error::new(error).context(format!("{}: {what}", path.display()))
-        })
+        .map_err(|error| unusable(path, error))
 }
 
-fn read_hash<K: Pod + Eq + std::hash::Hash, V: Pod>(path: &Path) -> Result<StdHashMap<K, V>> {
-    let map: HashMap<_, K, V> = open(path)?;
-    map.iter().collect::<Result<_, _>>().with_context(|| cannot_read(path))
+/// Why a pinned map cannot be used, with its path.
+pub(crate) fn unusable(path: &Path, error: MapError) -> Error {
+    let what = match error {
+        MapError::SyscallError(_) | MapError::IoError(_) => "cannot be opened",
+        _ => "is laid out by another version of gre-decap; use that one",
+    };
+    Error::new(error).context(format!("{}: {what}", path.display()))
+}
+
+/// All elements of a pinned hash or longest-prefix map.
+///
+/// # Errors
+///
+/// If it cannot be opened or read, or is of another kind or layout.
+pub(crate) fn read_all<K: Pod, V: Pod>(path: &Path) -> Result<Vec<(K, V)>> {
+    let elements = MapData::from_pin(path).and_then(|map| batch::read_all(&map));
+    elements.map_err(|error| unusable(path, error))
+}
+
+/// What aya knows of a map whatever its kind, of those kinds that are read and written many elements at a time.
+///
+/// # Errors
+///
+/// If it is of another kind.
+pub(crate) fn data(map: &Map) -> Result<&MapData> {
+    match map {
+        Map::Array(data) | Map::HashMap(data) | Map::LpmTrie(data) | Map::PerCpuArray(data) => Ok(data),
+        _ => bail!("the eBPF program has a map of another kind than gre-decap; build it with `cargo xtask build`"),
+    }
 }
 
 /// A map of a loaded object.
