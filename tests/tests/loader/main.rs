@@ -4,6 +4,7 @@
 //! `cargo xtask test` sets it; without it these tests are skipped.
 
 mod attaching;
+mod counting;
 mod dist;
 mod drops;
 mod killed;
@@ -15,7 +16,9 @@ mod refusals;
 mod reloading;
 mod runner;
 mod running;
+mod scale;
 mod scrape;
 mod site;
 mod surroundings;
 mod top;
+mod upgrading;

@@ -106,6 +106,15 @@ impl Site {
         Done::of(&command.output().context("run gre-decap")?)
     }
 
+    /// What a command prints as JSON that reads no configuration file; this one writes none, and so may run beside others.
+    pub(crate) fn json_beside(&self, arguments: &str) -> Result<Value> {
+        let mut command = self.origin.command(&self.binary);
+        let output = command.args(arguments.split_whitespace()).arg("--json").output();
+        let done = Done::of(&output.context("run gre-decap")?)?;
+        done.is_done(arguments);
+        serde_json::from_str(&done.stdout).with_context(|| format!("JSON of {arguments}: {}", done.stdout))
+    }
+
     /// Runs `gre-decap` by another command, which gets its path and arguments.
     pub(crate) fn run_by(&self, wrapper: &[&str], config: &str, arguments: &str) -> Result<Done> {
         let inner = self.command(config, arguments)?;
