@@ -200,7 +200,8 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
 /// The running generation's maps that the new one can have: those that go on, and those that hold what they are to hold.
 fn shared<'a>(running: &'a Running, carry: Carry, settings: &Settings, tables: &Tables) -> Result<Shared<'a>> {
     let mut maps = carry.shared();
-    let entries: BTreeMap<_, _> = datapath::entries(settings, tables.cores.len(), 0).collect();
+    let entries: BTreeMap<_, _> =
+        datapath::entries(settings.max_tunnels, settings.features.interface, tables.cores.len(), 0).collect();
     for name in tables.same_maps(&running.tables) {
         let entries = entries.get(name).copied().unwrap_or_default();
         if layout::compare(&running.generation.map(name), name, entries)? == Match::Whole {

@@ -107,7 +107,7 @@ impl Datapath {
             // A build without logging has no level.
             .override_global(aya_log::LEVEL, &log_level, false);
         let cpus = if features.spread { possible_cpus()? } else { 1 };
-        for (name, entries) in entries(settings, tables.cores.len(), cpus) {
+        for (name, entries) in entries(settings.max_tunnels, features.interface, tables.cores.len(), cpus) {
             loader.map_max_entries(name, entries);
         }
         if let Some(shared) = &shared {
@@ -257,9 +257,13 @@ impl Datapath {
 }
 
 /// How many entries each map has that gets another number of them than the object says.
-pub(crate) fn entries(settings: &Settings, cores: usize, cpus: u32) -> impl Iterator<Item = (&'static str, u32)> {
-    let max_tunnels = settings.max_tunnels;
-    let targets = if settings.features.interface { max_tunnels } else { 1 };
+pub(crate) fn entries(
+    max_tunnels: u32,
+    to_interface: bool,
+    cores: usize,
+    cpus: u32,
+) -> impl Iterator<Item = (&'static str, u32)> {
+    let targets = if to_interface { max_tunnels } else { 1 };
     let each = |entries| move |name| (name, entries);
     BY_REMOTE
         .into_iter()

@@ -5,16 +5,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::maps::{MapInfo, MapType};
+use gre_common::Reason;
 use gre_common::counters::Counters;
 use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
 use gre_common::link::Mac;
 use gre_common::maps::{
     ARRIVALS, BUCKETS, BYPASS4, BYPASS6, CARRIED, CORES, COUNTERS, DEVICES, FORMER, FORWARD, INTERFACES, LOCALS4,
-    LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES, SEQUENCES,
-    TARGETS, TUNNELS4, TUNNELS6, TunnelName,
+    LOCALS6, MAX_REDIRECTS, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES,
+    SEQUENCES, TARGETS, TUNNELS4, TUNNELS6, TunnelName,
 };
 use gre_common::protect::TunnelAddress;
-use gre_common::sample::Bucket;
+use gre_common::sample::{Bucket, RING_BYTES};
 use gre_common::sequence::SequenceState;
 use gre_common::target::{NextHop, Target};
 use gre_common::tunnel::Tunnel;
@@ -23,6 +24,10 @@ use gre_common::tunnel::Tunnel;
 const NO_PREALLOC: u32 = 1;
 /// `BPF_F_RDONLY_PROG`, which the kernel sets for device maps (`dev_map_init_map()`).
 const RDONLY_PROG: u32 = 1 << 7;
+
+/// Entries of [`DEVICES`] and [`INTERFACES`], which `gre_ebpf` sets.
+const MOST_DEVICES: u32 = 16_384;
+const MOST_INTERFACES: u32 = 1024;
 
 /// A pinned map but for the number of its entries.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +38,8 @@ pub(crate) struct Shape {
     key_size: u32,
     value_size: u32,
     flags: u32,
+    /// Its entries, where they do not depend on the configuration.
+    pub(crate) entries: u32,
 }
 
 const fn shape<K, V>(name: &'static str, kind: MapType, flags: u32) -> Shape {
@@ -42,6 +49,43 @@ const fn shape<K, V>(name: &'static str, kind: MapType, flags: u32) -> Shape {
         key_size: size_of::<K>() as u32,
         value_size: size_of::<V>() as u32,
         flags,
+        entries: 1,
+    }
+}
+
+impl Shape {
+    const fn with_entries(self, entries: u32) -> Self {
+        Self { entries, ..self }
+    }
+
+    /// Bytes of the kernel's memory for a map of this shape, before it holds anything, as the kernel's `map_mem_usage()` has them
+    /// but for what does not depend on the entries.
+    pub(crate) fn bytes(&self, entries: u32, cpus: u32) -> u64 {
+        let (entries, cpus) = (u64::from(entries), u64::from(cpus));
+        let value = u64::from(self.value_size).next_multiple_of(8);
+        let buckets = entries.next_power_of_two();
+        match self.kind {
+            MapType::Hash if self.flags & NO_PREALLOC != 0 => 16 * buckets,
+            MapType::Hash => 16 * buckets + entries * self.element_bytes(),
+            MapType::PerCpuHash => 16 * buckets + entries * (64 + value * cpus),
+            MapType::DevMapHash => 8 * buckets,
+            MapType::PerCpuArray => entries * (8 + value * cpus),
+            MapType::RingBuf => entries,
+            // Each element of a trie is allocated when it comes.
+            MapType::LpmTrie => 0,
+            _ => entries * value,
+        }
+    }
+
+    /// Bytes of an element of a hash or longest-prefix map: what the kernel has before it, key and value.
+    pub(crate) fn element_bytes(&self) -> u64 {
+        let bytes = 48 + u64::from(self.key_size).next_multiple_of(8) + u64::from(self.value_size).next_multiple_of(8);
+        // Elements that are not allocated beforehand are as long as the allocator's next size.
+        if self.flags & NO_PREALLOC != 0 && bytes <= 192 {
+            bytes.next_multiple_of(64)
+        } else {
+            bytes
+        }
     }
 }
 
@@ -61,14 +105,14 @@ pub(crate) const SHAPES: [Shape; 26] = [
     shape::<u32, u64>(ARRIVALS, MapType::Array, 0),
     shape::<u32, Target>(TARGETS, MapType::Hash, 0),
     shape::<u32, NextHop>(NEXT_HOPS, MapType::Hash, 0),
-    shape::<u32, [u32; 2]>(DEVICES, MapType::DevMapHash, RDONLY_PROG),
-    shape::<u32, Mac>(INTERFACES, MapType::Hash, 0),
+    shape::<u32, [u32; 2]>(DEVICES, MapType::DevMapHash, RDONLY_PROG).with_entries(MOST_DEVICES),
+    shape::<u32, Mac>(INTERFACES, MapType::Hash, 0).with_entries(MOST_INTERFACES),
     shape::<u32, u32>(CORES, MapType::Array, 0),
     shape::<u32, u32>(FORWARD, MapType::ProgramArray, 0),
-    shape::<u32, u64>(REDIRECTS, MapType::PerCpuHash, 0),
-    shape::<(), ()>(SAMPLES, MapType::RingBuf, 0),
+    shape::<u32, u64>(REDIRECTS, MapType::PerCpuHash, 0).with_entries(MAX_REDIRECTS),
+    shape::<(), ()>(SAMPLES, MapType::RingBuf, 0).with_entries(RING_BYTES),
     shape::<u32, u64>(READER, MapType::Array, 0),
-    shape::<u32, Bucket>(BUCKETS, MapType::PerCpuArray, 0),
+    shape::<u32, Bucket>(BUCKETS, MapType::PerCpuArray, 0).with_entries(Reason::COUNT as u32),
     shape::<(u32, Ipv4), u32>(PROTECTED4, MapType::LpmTrie, NO_PREALLOC),
     shape::<(u32, Ipv6), u32>(PROTECTED6, MapType::LpmTrie, NO_PREALLOC),
     shape::<(u32, TunnelAddress<Ipv4>), u32>(BYPASS4, MapType::LpmTrie, NO_PREALLOC),
@@ -103,6 +147,7 @@ pub(crate) fn compare(path: &Path, name: &str, entries: u32) -> Result<Match> {
         key_size: info.key_size(),
         value_size: info.value_size(),
         flags: info.map_flags(),
+        entries: wanted.entries,
     };
     Ok(match (there == *wanted, info.max_entries() == entries) {
         (true, true) => Match::Whole,
@@ -125,6 +170,7 @@ const fn fingerprint() -> u64 {
             key_size,
             value_size,
             flags,
+            entries: _,
         } = SHAPES[index];
         let name = name.as_bytes();
         let mut at = 0;

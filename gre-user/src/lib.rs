@@ -27,6 +27,7 @@ mod http;
 pub mod interfaces;
 mod layout;
 pub mod listen;
+mod memory;
 mod metrics;
 pub mod offline;
 mod output;

@@ -5,7 +5,7 @@
 
 mod kernel;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use anyhow::{Error, Result, anyhow};
@@ -84,15 +84,18 @@ impl Survey {
     }
 
     fn find_targets(&mut self, tables: &Tables, ways: &[Way]) -> Result<()> {
-        let find = |name: &str| ways.iter().find(|way| way.interface.name == name);
-        // All are asked for before the first is waited for.
+        let by_name: HashMap<_, _> = ways.iter().map(|way| (way.interface.name.as_str(), way)).collect();
+        let find = |name: &str| by_name.get(name).copied();
+        // All are asked for before the first is waited for, and once: many tunnels may share a next hop.
+        let mut prompted = HashSet::new();
         for Onward { interface, next_hop } in tables.onward.values() {
-            if let (Some(way), Some(NextHop::Address(address))) = (find(interface), next_hop) {
+            if let (Some(way), Some(NextHop::Address(address))) = (find(interface), next_hop)
+                && prompted.insert((way.interface.index, address))
+            {
                 prompt(way.interface.index, *address)?;
             }
         }
         let deadline = Instant::now() + PATIENCE;
-        // Many tunnels may share a next hop, which is to be asked for once.
         let mut resolved: HashMap<(u32, Option<NextHop>), Option<[u8; 6]>> = HashMap::new();
         let mut judged = BTreeSet::new();
         let inner = tables.inner();

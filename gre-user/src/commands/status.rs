@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::config::InnerType;
 use crate::error::Error;
 use crate::interfaces::{InterfaceView, attached};
+use crate::memory;
 use crate::output::{print, print_json};
 use crate::running::{Running, read_current};
 use crate::state::Root;
@@ -23,6 +24,9 @@ struct Status {
     /// What becomes of GRE that no tunnel matches: "pass" or "drop".
     unknown: &'static str,
     max_tunnels: u32,
+    /// Bytes of the kernel's memory that the pinned maps take; absent if it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    map_memory_bytes: Option<u64>,
     log_level: &'static str,
     tunnels: Vec<TunnelStatus>,
 }
@@ -104,6 +108,7 @@ impl Status {
             },
             unknown: if running.settings.unknown_drop { "drop" } else { "pass" },
             max_tunnels: running.settings.max_tunnels,
+            map_memory_bytes: memory::of(&running.generation).ok(),
             log_level: running.settings.log_level.into(),
             tunnels: running.tables.tunnels()?.into_iter().map(TunnelStatus::of).collect(),
         })
@@ -154,6 +159,7 @@ impl Status {
             program,
             unknown,
             max_tunnels,
+            map_memory_bytes,
             log_level,
             ..
         } = self;
@@ -167,9 +173,11 @@ impl Status {
                 table::count(instructions.into())
             ));
         }
-        about.push_str(&format!(
-            "); unknown {unknown}; max_tunnels {max_tunnels}; log level {log_level}"
-        ));
+        about.push_str(&format!("); unknown {unknown}; max_tunnels {max_tunnels}"));
+        if let Some(bytes) = map_memory_bytes {
+            about.push_str(&format!(" ({} of maps)", table::unit(*bytes as f64, "B")));
+        }
+        about.push_str(&format!("; log level {log_level}"));
         format!("{interfaces}\n{about}\n\n{tunnels}")
     }
 }

@@ -5,6 +5,7 @@
 mod egress;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use crate::state::Root;
 use super::addresses;
 use super::bpf::{self, Bpf};
 use super::capabilities::{Capability, missing_capabilities};
+use super::cpus::possible_cpus;
 use super::ethtool::{self, Channels};
 use super::firewall::{self, Rule};
 use super::gre_device::{GreDevice, gre_devices};
@@ -30,6 +32,7 @@ pub(super) use self::egress::EgressFacts;
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) kernel: KernelFacts,
+    pub(super) memory: MemoryFacts,
     /// Names of all interfaces.
     pub(super) interface_names: Result<Vec<String>>,
     /// The interfaces of the configuration, by the names that it has for them; none where there is no such interface.
@@ -42,6 +45,33 @@ pub(super) struct Facts {
     /// Firewall rules about incoming GRE.
     pub(super) rules: Result<Vec<Rule>>,
     pub(super) egress: EgressFacts,
+}
+
+#[derive(Debug)]
+pub(super) struct MemoryFacts {
+    /// Each has counters of its own.
+    pub(super) possible_cpus: Result<u32>,
+    /// Bytes that may be had without anybody being sent to swap (MemAvailable of proc_meminfo(5)).
+    pub(super) available: Result<u64>,
+}
+
+impl MemoryFacts {
+    fn read() -> Self {
+        Self {
+            possible_cpus: possible_cpus(),
+            available: available_memory(),
+        }
+    }
+}
+
+fn available_memory() -> Result<u64> {
+    const FILE: &str = "/proc/meminfo";
+    let text = fs::read_to_string(FILE).context(FILE)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+    kilobytes
+        .map(|kilobytes: u64| 1024 * kilobytes)
+        .context("/proc/meminfo: has no MemAvailable")
 }
 
 #[derive(Debug)]
@@ -93,6 +123,7 @@ impl Facts {
             .collect();
         Self {
             kernel: KernelFacts::read(config, root),
+            memory: MemoryFacts::read(),
             interface_names: interfaces().map(|all| all.into_iter().map(|interface| interface.name).collect()),
             interfaces: names.into_iter().map(|name| (name.clone(), interface(&name))).collect(),
             own_programs: own_programs(root),

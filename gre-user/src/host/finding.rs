@@ -12,7 +12,7 @@ use strum::Display;
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
-    /// What it is about: an interface's name, `tunnel NAME`, `kernel`, `capabilities`, `--root DIR`, `firewall`.
+    /// What it is about: an interface's name, `tunnel NAME`, `tunnels NAME, NAME and …`, `kernel`, `memory`, `capabilities`, `--root DIR`, `firewall`.
     pub subject: String,
     /// What is so.
     pub what: String,
@@ -21,7 +21,7 @@ pub struct Finding {
 }
 
 /// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Severity {

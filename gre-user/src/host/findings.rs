@@ -6,15 +6,19 @@ mod firewall;
 mod forwarding;
 mod interface;
 mod kernel;
+mod memory;
 mod native;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod tunnel;
 
+use std::collections::HashMap;
+use std::iter;
 use std::path::Path;
 
 use crate::config::Config;
+use crate::table::count;
 
 use super::facts::{Facts, InterfaceFacts};
 use super::finding::Finding;
@@ -34,15 +38,51 @@ pub fn findings(config: &Config, root: &Path) -> Vec<Finding> {
 
 fn judge(config: &Config, root: &Path, facts: &Facts) -> Vec<Finding> {
     let mut findings = kernel::judge(&facts.kernel, config, root);
+    findings.extend(memory::judge(&facts.memory, config));
     for interface in &config.interfaces {
         findings.extend(interface::judge(interface, config, facts));
     }
-    for tunnel in config.tunnels.iter().filter(|tunnel| tunnel.enabled) {
-        findings.extend(tunnel::judge(tunnel, facts));
-    }
+    let tunnels = config.tunnels.iter().filter(|tunnel| tunnel.enabled);
+    findings.extend(merged(tunnels.flat_map(|tunnel| tunnel::judge(tunnel, facts))));
     findings.extend(egress::judge(config, facts));
     findings.extend(firewall::judge(config, facts));
     findings
+}
+
+/// Tunnels with the same finding have it together, where the first of them has it: of many tunnels, most are alike.
+fn merged(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
+    let mut merged: Vec<(Finding, Vec<String>)> = Vec::new();
+    let mut places = HashMap::new();
+    for finding in findings {
+        let place = *places
+            .entry((finding.severity, finding.what.clone(), finding.remedy.clone()))
+            .or_insert(merged.len());
+        match merged.get_mut(place) {
+            Some((_, others)) => others.push(finding.subject),
+            None => merged.push((finding, Vec::new())),
+        }
+    }
+    let together = |(mut finding, others): (Finding, Vec<String>)| {
+        if let Some(last) = others.len().checked_sub(1) {
+            let shown = &others[..last.min(MAX_NAMED - 2)];
+            let named = iter::once(&finding.subject)
+                .chain(shown)
+                .map(|subject| name_of(subject));
+            let named: Vec<_> = named.collect();
+            let rest = match others.len() - shown.len() {
+                1 => name_of(&others[last]).to_owned(),
+                more => format!("{} more", count(more as u64)),
+            };
+            finding.subject = format!("tunnels {} and {rest}", named.join(", "));
+        }
+        finding
+    };
+    merged.into_iter().map(together).collect()
+}
+
+/// A tunnel's name in a finding's subject.
+fn name_of(subject: &str) -> &str {
+    subject.strip_prefix("tunnel ").unwrap_or(subject)
 }
 
 /// The note on a fact that could not be read: what it would have told, why, and how to find out.

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::sys::statfs::{BPF_FS_MAGIC, FsType, statfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 /// Checks the path, or as much of it as exists.
 ///
@@ -26,6 +27,27 @@ pub(super) fn check(path: &Path) -> Result<()> {
     }
     if path.strip_prefix(existing).is_ok_and(has_dot) {
         bail!("--root {place}: a BPF filesystem takes no names with a dot; choose another name");
+    }
+    Ok(())
+}
+
+/// The same for whoever is going to change what is pinned there.
+///
+/// # Errors
+///
+/// Those of [`check`], or if the filesystem is mounted for reading only.
+pub(super) fn check_writable(path: &Path) -> Result<()> {
+    check(path)?;
+    for folder in path.ancestors() {
+        if let Ok(filesystem) = statvfs(folder) {
+            if filesystem.flags().contains(FsFlags::ST_RDONLY) {
+                bail!(
+                    "--root {}: the BPF filesystem is mounted for reading only; run `mount -o remount,rw /sys/fs/bpf`",
+                    path.display()
+                );
+            }
+            break;
+        }
     }
     Ok(())
 }

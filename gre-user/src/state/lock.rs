@@ -41,10 +41,10 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// If no BPF filesystem is mounted there, if the folder cannot be made, or if another process keeps the right: its id
+    /// If no BPF filesystem is mounted there, or one for reading only, if the folder cannot be made, or if another process keeps the right: its id
     /// and name are given.
     pub fn lock(&self) -> Result<Locked> {
-        bpffs::check(self.path())?;
+        bpffs::check_writable(self.path())?;
         for _ in 0..TRIES {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(self.path());
             made.map_err(|error| self.unusable(&error))?;
@@ -68,6 +68,7 @@ impl Root {
             if !self.exists()? {
                 return Ok(None);
             }
+            bpffs::check_writable(self.path())?;
             if let Some(locked) = self.try_lock()? {
                 return Ok(Some(locked));
             }

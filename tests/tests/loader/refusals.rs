@@ -1,13 +1,13 @@
 //! Bad input: one clear line each, the contract's exit status, and nothing changed.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process;
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::site::{CONFIG, ROOT, site_or_return};
@@ -181,6 +181,31 @@ fn the_root_must_be_in_a_bpf_filesystem() -> Result<()> {
 }
 
 #[test]
+fn a_bpf_filesystem_for_reading_only_is_refused_before_anything_changes() -> Result<()> {
+    let site = site_or_return!();
+    let read_only = |config: &str, command: &str| {
+        let script = "mount -o remount,bind,ro /sys/fs/bpf && exec \"$0\" \"$@\"";
+        site.run_by(&["unshare", "--mount", "sh", "-c", script], config, command)
+    };
+    let line =
+        format!("--root {ROOT}: the BPF filesystem is mounted for reading only; run `mount -o remount,rw /sys/fs/bpf`");
+    for command in ["load", "run"] {
+        read_only(CONFIG, command)?.is_refusal(1, &line);
+    }
+    site.ok(CONFIG, "load")?;
+    let before = site.everything()?;
+    let other = CONFIG.replace("4200", "4201");
+    for command in ["load", "run", "unload"] {
+        read_only(&other, command)?.is_refusal(1, &line);
+    }
+    assert_eq!(site.everything()?, before);
+    // Who only looks may.
+    read_only("", "status")?.is_done("status");
+    read_only("", "stats --json")?.is_done("stats");
+    Ok(())
+}
+
+#[test]
 fn the_root_is_made_with_the_folders_above_it() -> Result<()> {
     let site = site_or_return!();
     site.ok(CONFIG, "--root /sys/fs/bpf/a/b load")?;
@@ -231,6 +256,30 @@ fn one_process_at_a_time_changes_the_state() -> Result<()> {
     // Who only looks need not wait.
     assert_eq!(site.json("stats")?["reasons"], serde_json::json!({}));
     drop(lock);
+    site.ok("", "unload")?;
+    Ok(())
+}
+
+#[test]
+fn a_lock_whose_holder_was_killed_holds_nobody_up() -> Result<()> {
+    let site = site_or_return!();
+    site.ok(CONFIG, "load")?;
+    let mut holder = site
+        .origin
+        .command("flock")
+        .args(["--no-fork", ROOT, "sh", "-c", "echo locked; exec sleep 600"])
+        .stdout(process::Stdio::piped())
+        .spawn()?;
+    let mut said = [0; 7];
+    holder.stdout.take().context("its output")?.read_exact(&mut said)?;
+    let folder = site.origin.run(|| Ok(File::open(ROOT)?))?;
+    assert!(
+        Flock::lock(folder, FlockArg::LockExclusiveNonblock).is_err(),
+        "it is locked"
+    );
+    holder.kill()?;
+    holder.wait()?;
+    site.ok(&CONFIG.replace("4200", "4201"), "load")?;
     site.ok("", "unload")?;
     Ok(())
 }

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use gre_tests::skip::say;
 
-use crate::site::{packet, site_or_return};
+use crate::site::{CONFIG, packet, site_or_return};
 
 const TUNNELS: u32 = 100_000;
 
@@ -49,6 +49,33 @@ fn a_hundred_thousand_tunnels_are_loaded_listed_and_reloaded() -> Result<()> {
     assert_eq!(count(&status, "\"checksum\":\"required\""), 1);
     assert_eq!(count(&site.ok("", "stats --json")?, counted), 1);
     say(&format!("{TUNNELS} tunnels: {} ms", started.elapsed().as_millis()));
+    Ok(())
+}
+
+/// What `check` says beforehand is what the kernel says afterwards.
+#[test]
+fn the_memory_of_the_maps_follows_max_tunnels() -> Result<()> {
+    let site = site_or_return!();
+    let config = |max_tunnels: u32| format!("max_tunnels = {max_tunnels}\n{CONFIG}");
+    let mut taken = Vec::new();
+    for max_tunnels in [100_000, 200_000] {
+        let checked = site.ok(&config(max_tunnels), "check")?;
+        let line = checked.lines().find(|line| line.contains(": memory: "));
+        let line = line.with_context(|| format!("a line about memory: {checked}"))?;
+        let mut words = line.split(" takes ").nth(1).context("how much it takes")?.split(' ');
+        let said: f64 = words.next().context("a number")?.parse()?;
+        let factor = match words.next() {
+            Some("MB") => 1e6,
+            Some("GB") => 1e9,
+            other => bail!("a unit, not {other:?}: {line}"),
+        };
+        site.ok(&config(max_tunnels), "load")?;
+        let status = site.json("status")?;
+        let bytes = status["map_memory_bytes"].as_f64().context("what the maps take")?;
+        assert!((said * factor / bytes - 1.0).abs() < 0.05, "{bytes}: {line}");
+        taken.push(bytes);
+    }
+    assert!(taken[1] > 1.8 * taken[0], "{taken:?}");
     Ok(())
 }
 

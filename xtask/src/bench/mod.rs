@@ -1,6 +1,7 @@
 //! Measures what the program costs. The measuring is a program of its own, `tests/bench`, because it is built around the eBPF
 //! object; here it is built and run, and what it found is shown and compared.
 
+mod control;
 mod report;
 mod targets;
 
@@ -28,6 +29,9 @@ pub(crate) struct Options {
     /// A run of seconds that leaves out what takes long: shows that the benchmark works, not how fast anything is
     #[arg(long)]
     quick: bool,
+    /// Measure the control plane instead: how long commands take with 1, 1,000 and 100,000 tunnels, and how much memory
+    #[arg(long, conflicts_with_all = ["quick", "rounds", "baseline", "filters"])]
+    control: bool,
     /// How often everything is measured
     #[arg(long, value_name = "N", conflicts_with = "quick")]
     rounds: Option<u32>,
@@ -44,6 +48,9 @@ pub(crate) struct Options {
 
 /// Measures, and shows the result.
 pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Result<ExitCode> {
+    if options.control {
+        return control::run(&built.binary, options.json.as_deref());
+    }
     let baseline = options.baseline.as_deref().map(Report::read).transpose()?;
     let bench = bpf::build_bench(workspace)?;
     let mut measure = cargo(workspace);

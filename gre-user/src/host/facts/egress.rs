@@ -1,5 +1,6 @@
 //! What is read of the interfaces that tunnels deliver to.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -14,7 +15,7 @@ pub(in super::super) struct EgressFacts {
     /// All interfaces.
     pub(in super::super) ways: Result<Vec<Way>>,
     /// Whom frames are for, by the interface and the next hop that the configuration has; of interfaces that are there.
-    pub(in super::super) next_hops: Vec<(String, Option<NextHop>, Result<Resolved>)>,
+    pub(in super::super) next_hops: HashMap<(String, Option<NextHop>), Result<Resolved>>,
 }
 
 impl EgressFacts {
@@ -23,10 +24,9 @@ impl EgressFacts {
         let Deliver::Interface { name, next_hop } = &tunnel.deliver else {
             return None;
         };
-        let mut answers = self.next_hops.iter().filter(|_| needs_next_hop(tunnel));
-        answers
-            .find(|(interface, hop, _)| interface == name && hop == next_hop)
-            .map(|(_, _, answer)| answer)
+        self.next_hops
+            .get(&(name.clone(), *next_hop))
+            .filter(|_| needs_next_hop(tunnel))
     }
 
     pub(super) fn read(config: &Config) -> Self {
@@ -38,22 +38,23 @@ impl EgressFacts {
         if onward.peek().is_none() {
             return Self {
                 ways: Ok(Vec::new()),
-                next_hops: Vec::new(),
+                next_hops: HashMap::new(),
             };
         }
         let ways = ways();
         let deadline = Instant::now() + PATIENCE;
-        let mut next_hops: Vec<(String, Option<NextHop>, _)> = Vec::new();
+        let mut next_hops = HashMap::new();
         for tunnel in onward {
             let (Ok(ways), Deliver::Interface { name, next_hop: hop }) = (&ways, &tunnel.deliver) else {
                 continue;
             };
             // Many tunnels may share a next hop, and each question takes its time.
-            if !needs_next_hop(tunnel) || next_hops.iter().any(|(known, other, _)| known == name && other == hop) {
+            let question = (name.clone(), *hop);
+            if !needs_next_hop(tunnel) || next_hops.contains_key(&question) {
                 continue;
             }
             if let Some(way) = ways.iter().find(|way| way.interface.name == *name) {
-                next_hops.push((name.clone(), *hop, next_hop(&way.interface, *hop, deadline)));
+                next_hops.insert(question, next_hop(&way.interface, *hop, deadline));
             }
         }
         Self { ways, next_hops }

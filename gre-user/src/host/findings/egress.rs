@@ -137,7 +137,7 @@ mod tests {
             next_hop: Some(HOP),
         };
         case.facts.egress.ways = Ok(vec![way(case, "eth1", transmit)]);
-        case.facts.egress.next_hops = vec![("eth1".to_owned(), Some(HOP), answer)];
+        case.facts.egress.next_hops = [(("eth1".to_owned(), Some(HOP)), answer)].into();
     }
 
     fn known() -> Result<Resolved> {
@@ -170,7 +170,7 @@ mod tests {
             |case| {
                 delivers(case, Transmit::Yes, known());
                 case.facts.egress.ways = Ok(Vec::new());
-                case.facts.egress.next_hops = Vec::new();
+                case.facts.egress.next_hops.clear();
             },
             &[
                 "error: eth1: tunnels deliver to it, but there is no such interface in this network namespace; set `interface` \

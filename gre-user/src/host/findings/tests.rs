@@ -1,6 +1,6 @@
 //! A host and a configuration with nothing to find, for tests to spoil; and the order of what is found.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use anyhow::Error;
 
 use super::super::bpf::Bpf;
 use super::super::ethtool::Channels;
-use super::super::facts::{EgressFacts, Facts, Forwarding, InterfaceFacts, KernelFacts};
+use super::super::facts::{EgressFacts, Facts, Forwarding, InterfaceFacts, KernelFacts, MemoryFacts};
 use super::super::interface::Interface;
 use super::super::xdp_features::XdpFeatures;
 use super::judge;
-use crate::config::Config;
+use crate::config::{Config, Tunnel};
 
 const CONFIG: &str = "
 [[interface]]
@@ -73,6 +73,10 @@ impl Case {
                 root_in_bpffs: Ok(true),
                 cpumap_gro: Ok(None),
             },
+            memory: MemoryFacts {
+                possible_cpus: Ok(2),
+                available: Ok(8 << 30),
+            },
             interface_names: Ok(vec!["lo".to_owned(), "eth0".to_owned()]),
             interfaces: BTreeMap::from([("eth0".to_owned(), Ok(Some(eth0)))]),
             own_programs: Ok(BTreeSet::new()),
@@ -81,7 +85,7 @@ impl Case {
             rules: Ok(Vec::new()),
             egress: EgressFacts {
                 ways: Ok(Vec::new()),
-                next_hops: Vec::new(),
+                next_hops: HashMap::new(),
             },
         };
         Self { config, facts }
@@ -119,6 +123,33 @@ pub(super) fn denied() -> Error {
 #[test]
 fn nothing_is_found_where_all_is_well() {
     assert_found(|_| {}, &[]);
+}
+
+#[test]
+fn tunnels_that_are_alike_share_a_line() {
+    let found = |tunnels: usize| {
+        let mut case = Case::good();
+        case.facts.local = Ok(BTreeSet::new());
+        let tunnel = case.config.tunnels[0].clone();
+        case.config.tunnels = (1..=tunnels)
+            .map(|number| Tunnel {
+                name: format!("t{number}"),
+                ..tunnel.clone()
+            })
+            .collect();
+        let lines = case.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines[0].split(": `local`").next().map(str::to_owned)
+    };
+    for (tunnels, start) in [
+        (1, "warning: tunnel t1"),
+        (2, "warning: tunnels t1 and t2"),
+        (3, "warning: tunnels t1, t2 and t3"),
+        (9, "warning: tunnels t1, t2, t3, t4, t5, t6, t7 and 2 more"),
+        (2000, "warning: tunnels t1, t2, t3, t4, t5, t6, t7 and 1,993 more"),
+    ] {
+        assert_eq!(found(tunnels).as_deref(), Some(start));
+    }
 }
 
 #[test]
