@@ -1,5 +1,6 @@
 //! The program on its interfaces: planned before anything changes, applied so that it can be undone.
 
+mod again;
 mod pass;
 mod plan;
 mod refusal;
@@ -17,9 +18,11 @@ use crate::config::Mode;
 use crate::host::{Interface, XdpMode};
 use crate::state::Root;
 
+pub use self::again::attach_again;
 pub use self::pass::attach_pass;
 pub use self::plan::AttachPlan;
 use self::plan::{KeptInterface, NewInterface};
+pub(crate) use self::refusal::gone;
 
 /// A link that gre-decap has pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,34 +185,41 @@ fn attach(
     look_up: &impl Fn(&str) -> Result<Option<Interface>>,
     applied: &mut Applied,
 ) -> Result<XdpMode> {
-    let interface = &new.interface;
+    let name = &new.interface.name;
+    let link = link_to(&new.interface, program, new.mode, &mut applied.warnings)?;
+    let path = root.link_path(name);
+    link.pin(&path)
+        .with_context(|| format!("{}: cannot be pinned", path.display()))?;
+    applied.done.push(Undo::Detach(path));
+    mode_of(&link, name, look_up)
+}
+
+/// Attaches in the configured mode.
+fn link_to(interface: &Interface, program: BorrowedFd<'_>, mode: Mode, warnings: &mut Vec<String>) -> Result<XdpLink> {
     let name = &interface.name;
     let native = || XdpLink::attach(program, interface.index, AttachMode::Native);
     let generic = || {
         XdpLink::attach(program, interface.index, AttachMode::Generic)
             .map_err(|error| refusal::generic(interface, &error))
     };
-    let link = match new.mode {
-        Mode::Native => native().map_err(|error| refusal::native(interface, &error))?,
+    match mode {
+        Mode::Native => native().map_err(|error| refusal::native(interface, &error)),
         Mode::Generic => {
-            applied.warnings.push(refusal::slow(name));
-            generic()?
+            warnings.push(refusal::slow(name));
+            generic()
         }
         Mode::Auto => match native() {
             Err(error) if !refusal::is_occupied(&error) => {
-                applied
-                    .warnings
-                    .push(format!("{}; {}", refusal::why(interface, &error), refusal::slow(name)));
-                generic()?
+                warnings.push(format!("{}; {}", refusal::why(interface, &error), refusal::slow(name)));
+                generic()
             }
-            result => result.map_err(|error| refusal::native(interface, &error))?,
+            result => result.map_err(|error| refusal::native(interface, &error)),
         },
-    };
-    let path = root.link_path(name);
-    link.pin(&path)
-        .with_context(|| format!("{}: cannot be pinned", path.display()))?;
-    applied.done.push(Undo::Detach(path));
+    }
+}
 
+/// The mode in which the program of a link runs on its interface.
+fn mode_of(link: &XdpLink, name: &str, look_up: &impl Fn(&str) -> Result<Option<Interface>>) -> Result<XdpMode> {
     let program_id = link
         .info()
         .with_context(|| format!("interface {name}: its link cannot be read"))?

@@ -1,10 +1,16 @@
-//! Keeps what the datapath knows of this host up to date while `run` stays: a next hop that answers or changes its address, an
-//! interface that comes, goes, or takes redirected frames from now on.
+//! Keeps the datapath in step with this host while `run` stays: an interface that went away and is back gets the program again;
+//! a next hop that answers or changes its address, an interface that comes, goes, or takes redirected frames from now on, are
+//! made known to the program.
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use crate::attach::{Attached, PinnedLink, attach_again, gone, pinned_links};
+use crate::config::{self, Mode};
 use crate::host::egress::ways;
 use crate::host::neighbours::confirm_stale;
+use crate::host::{Interface, interfaces};
 use crate::interfaces::attached;
 use crate::state::{Generation, Root};
 use crate::surroundings::Survey;
@@ -14,10 +20,21 @@ use crate::tables::Tables;
 #[derive(Debug)]
 pub struct Follower {
     root: Root,
+    /// The mode of each interface that the file names.
+    modes: BTreeMap<String, Mode>,
     /// The generation that was in force, and its tables, which may be large and never change.
     known: Option<(Generation, Tables)>,
     /// What was reported, so that it is not reported again.
     reported: Vec<String>,
+}
+
+/// What has come of a look at the host.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// Interfaces that got the program again.
+    pub attached: Vec<Attached>,
+    /// What an operator must know and has not been told yet, a line each.
+    pub warnings: Vec<String>,
 }
 
 impl Follower {
@@ -25,50 +42,109 @@ impl Follower {
     pub fn new(root: Root) -> Self {
         Self {
             root,
+            modes: BTreeMap::new(),
             known: None,
             reported: Vec::new(),
         }
     }
 
-    /// Brings what is in force up to date. Returns what an operator must know and has not been told yet, a line each.
+    /// Takes the modes for interfaces that come back from the configuration in force; others than these get the program in
+    /// native mode. What the operator was `told` when it was loaded is not told again.
+    pub fn configure(&mut self, interfaces: &[config::Interface], told: &[String]) {
+        self.reported = told.to_vec();
+        let modes = interfaces
+            .iter()
+            .map(|interface| (interface.name.clone(), interface.mode));
+        self.modes = modes.collect();
+    }
+
+    /// Brings what is in force up to date.
     ///
     /// # Errors
     ///
     /// If what is in force or this host cannot be read, or a map cannot be written.
-    pub fn update(&mut self) -> Result<Vec<String>> {
+    pub fn update(&mut self) -> Result<Followed> {
         // Not while another process changes what is in force.
         let Some(locked) = self.root.lock_existing()? else {
-            return Ok(Vec::new());
+            return Ok(Followed::default());
         };
         let root = locked.root();
         let Some(generation) = root.current()? else {
-            return Ok(Vec::new());
+            return Ok(Followed::default());
         };
         let tables = match self.known.take() {
             Some((known, tables)) if known == generation => tables,
             _ => Tables::read(&generation)?,
         };
+        let lost = Lost::find(root)?;
         let views = attached(root)?;
         let on = views
             .iter()
             .filter_map(|view| view.here.as_ref().map(|(interface, _)| interface));
-        let mut survey = Survey::take(&tables, on, &ways()?)?;
+        let back = lost.back.iter().map(|(_, interface)| interface);
+        let mut survey = Survey::take(&tables, on.chain(back), &ways()?)?;
         // Only a load gives interfaces programs: until then the kernel sends by those that lack one.
         for interface in &survey.want_program {
             survey.surroundings.devices.remove(&interface.index);
         }
         survey.surroundings.update(&generation)?;
+
+        // Now that the program knows the interfaces that are back.
+        let mut followed = Followed::default();
+        let mut now = lost.gone;
+        for (link, interface) in &lost.back {
+            let mode = self.modes.get(&interface.name).copied().unwrap_or(Mode::Native);
+            // The kernel loses what is spread in generic mode.
+            let mode = match mode {
+                Mode::Auto if !tables.cores.is_empty() => Mode::Native,
+                mode => mode,
+            };
+            match attach_again(root, &generation, link, interface, mode, &mut now) {
+                Ok(attached) => followed.attached.push(attached),
+                Err(error) => now.push(format!("{error:#}")),
+            }
+        }
         confirm_stale(&survey.surroundings.devices)?;
         self.known = Some((generation, tables));
 
-        let errors = survey.errors.iter().map(|error| format!("{error:#}"));
-        let now: Vec<_> = errors.chain(survey.warnings).collect();
-        let new = now
+        now.extend(survey.errors.iter().map(|error| format!("{error:#}")));
+        now.append(&mut survey.warnings);
+        followed.warnings = now
             .iter()
             .filter(|line| !self.reported.contains(line))
             .cloned()
             .collect();
         self.reported = now;
-        Ok(new)
+        Ok(followed)
+    }
+}
+
+/// Interfaces that had the program.
+struct Lost {
+    /// That they are not here, a line each.
+    gone: Vec<String>,
+    /// Those that are here again, with what attached the program before.
+    back: Vec<(PinnedLink, Interface)>,
+}
+
+impl Lost {
+    fn find(root: &Root) -> Result<Self> {
+        let mut lost = Self {
+            gone: Vec::new(),
+            back: Vec::new(),
+        };
+        let dead = pinned_links(root)?.into_iter();
+        let dead: Vec<_> = dead.filter(|link| link.info.interface_index.is_none()).collect();
+        if dead.is_empty() {
+            return Ok(lost);
+        }
+        let here = interfaces()?;
+        for link in dead {
+            match here.iter().find(|interface| interface.name == link.made_for) {
+                Some(interface) => lost.back.push((link, interface.clone())),
+                None => lost.gone.push(gone(&link.made_for)),
+            }
+        }
+        Ok(lost)
     }
 }

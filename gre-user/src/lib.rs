@@ -35,6 +35,7 @@ pub mod reasons;
 mod redirects;
 pub mod running;
 pub mod samples;
+mod service;
 pub mod settings;
 pub mod snapshot;
 pub mod state;

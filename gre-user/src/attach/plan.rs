@@ -21,8 +21,10 @@ pub struct AttachPlan {
     pub(super) kept: Vec<KeptInterface>,
     /// Links of interfaces that the configuration does not name.
     pub(super) leaving: Vec<PathBuf>,
-    /// Pins of links whose interface has gone.
+    /// Pins of links whose interface has gone, and that nobody waits for.
     pub(super) dead: Vec<PathBuf>,
+    /// Configured interfaces that had the program and have gone. The pin of each stays: it is what says so.
+    pub(super) gone: Vec<String>,
     /// Pins of kept links whose interface was renamed: old and new path.
     pub(super) renamed: Vec<(PathBuf, PathBuf)>,
 }
@@ -55,8 +57,8 @@ impl AttachPlan {
     ///
     /// # Errors
     ///
-    /// If an interface is not there, carries another program, or runs in a mode that the configuration does not allow; if a
-    /// link belongs to another network namespace.
+    /// If an interface is not there and never had the program, carries another one, or runs in a mode that the configuration
+    /// does not allow; if a link belongs to another network namespace.
     pub fn make(
         configured: &[config::Interface],
         links: Vec<PinnedLink>,
@@ -68,7 +70,14 @@ impl AttachPlan {
         let mut alive = plan.living(links, here)?;
         let mut seen: Vec<u32> = Vec::new();
         for (position, config::Interface { name, mode, .. }) in configured.iter().enumerate() {
-            let interface = look_up(name)?.ok_or_else(|| missing(name, here))?;
+            let Some(interface) = look_up(name)? else {
+                // An operator who changes something else must not wait for it.
+                let pin = root.link_path(name);
+                let dead = plan.dead.iter().position(|dead| *dead == pin);
+                plan.dead.remove(dead.ok_or_else(|| missing(name, here))?);
+                plan.gone.push(name.clone());
+                continue;
+            };
             ensure!(
                 !seen.contains(&interface.index),
                 "interface {name}: is {} under another name, which is configured too; remove one",
@@ -123,10 +132,11 @@ impl AttachPlan {
         in_place && self.kept.iter().all(|kept| kept.program_id == program_id)
     }
 
-    /// What an operator must know about interfaces that have the program, a line each.
+    /// What an operator must know about interfaces that have the program, or had it, a line each.
     pub fn warnings(&self) -> Vec<String> {
         let slow = self.kept.iter().filter(|kept| kept.mode == XdpMode::Generic);
-        slow.map(|kept| refusal::slow(&kept.name)).collect()
+        let slow = slow.map(|kept| refusal::slow(&kept.name));
+        slow.chain(self.gone.iter().map(|name| refusal::gone(name))).collect()
     }
 
     /// The links that attach a program to an interface here, with what the interface says about it.

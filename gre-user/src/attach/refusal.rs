@@ -62,6 +62,13 @@ pub(super) fn slow(interface: &str) -> String {
     format!("interface {interface}: runs in GENERIC mode, which is {COST}; native mode needs a driver with XDP")
 }
 
+/// That an interface that had the program is not there any more.
+pub(crate) fn gone(interface: &str) -> String {
+    format!(
+        "interface {interface}: has gone; `gre-decap run` attaches again when it is back, and so does `gre-decap load`"
+    )
+}
+
 /// Another program was there first.
 pub(super) fn foreign(interface: &Interface, xdp: AttachedXdp) -> anyhow::Error {
     let name = &interface.name;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::apply::{Outcome, apply};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::Error;
 use crate::host::cpus::online_cpus;
 use crate::output::{print, report};
@@ -16,11 +16,19 @@ use crate::state::Root;
 ///
 /// If the file is wrong, and those of [`apply`].
 pub fn execute(file: &Path, root: &Root) -> Result<(), Error> {
-    tell(&load(file, root, LogLevel::Off)?)
+    tell(&load(file, root, LogLevel::Off)?.outcome)
+}
+
+/// A file that is in force.
+pub(super) struct Loaded {
+    /// What was done.
+    pub(super) outcome: Outcome,
+    /// The interfaces that it names.
+    pub(super) interfaces: Vec<config::Interface>,
 }
 
 /// Loads the file.
-pub(super) fn load(file: &Path, root: &Root, log_level: LogLevel) -> Result<Outcome, Error> {
+pub(super) fn load(file: &Path, root: &Root, log_level: LogLevel) -> Result<Loaded, Error> {
     let config = Config::from_file(file, &online_cpus()?)?;
     let mut outcome = apply(&config, root, log_level)?;
     let path = file.display();
@@ -30,7 +38,10 @@ pub(super) fn load(file: &Path, root: &Root, log_level: LogLevel) -> Result<Outc
             .into_iter()
             .map(|warning| format!("{path}: {warning}")),
     );
-    Ok(outcome)
+    Ok(Loaded {
+        outcome,
+        interfaces: config.interfaces,
+    })
 }
 
 /// Says what was done, and on standard error what to know about it.
@@ -38,13 +49,16 @@ pub(super) fn tell(outcome: &Outcome) -> Result<(), Error> {
     for warning in &outcome.warnings {
         report("warning", warning);
     }
-    let Some(interfaces) = &outcome.interfaces else {
-        return print(if outcome.updated {
-            "updated interfaces and next hops\n"
-        } else {
-            "nothing changed\n"
-        });
-    };
+    match in_force(outcome) {
+        Some(what) => print(&format!("loaded {what}\n")),
+        None if outcome.updated => print("updated interfaces and next hops\n"),
+        None => print("nothing changed\n"),
+    }
+}
+
+/// What is in force, if that has changed: "2 tunnels on eth0 (native)".
+pub(super) fn in_force(outcome: &Outcome) -> Option<String> {
+    let interfaces = outcome.interfaces.as_ref()?;
     let on: Vec<_> = interfaces
         .iter()
         .map(|attached| format!("{} ({})", attached.name, attached.mode))
@@ -58,5 +72,5 @@ pub(super) fn tell(outcome: &Outcome) -> Result<(), Error> {
         1 => "1 tunnel".to_owned(),
         tunnels => format!("{tunnels} tunnels"),
     };
-    print(&format!("loaded {tunnels} on {on}\n"))
+    Some(format!("{tunnels} on {on}"))
 }

@@ -1,5 +1,7 @@
 //! `run`: loads, then stays: serves metrics, reads the file again on SIGHUP, detaches at SIGTERM and SIGINT.
 
+mod host;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,25 +14,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::load::{load, tell};
+use self::host::Host;
+use super::load::{Loaded, in_force, load, tell};
 use super::unload;
 use crate::apply::Outcome;
 use crate::error::Error;
-use crate::follow::Follower;
-use crate::host::monitor::Monitor;
 use crate::http;
 use crate::listen::{Listen, Listener};
 use crate::metrics::Metrics;
 use crate::output::{print, report};
+use crate::service::Service;
 use crate::settings::LogLevel;
 use crate::state::Root;
 
 /// How often the program's log records are fetched.
 const FLUSH: Duration = Duration::from_millis(100);
-
-/// How often this host is looked at even if it tells of no change: about as often as the kernel confirms a neighbour that it sends
-/// to (`base_reachable_time`).
-const LOOK: Duration = Duration::from_secs(30);
 
 /// How many threads may wait for the kernel: for all who ask over HTTP, for a reload and for what follows this host's changes,
 /// so that none of them keeps another waiting.
@@ -62,32 +60,27 @@ pub fn execute(file: &Path, root: &Root, options: &Options) -> Result<(), Error>
         .context("the event loop cannot be started")?;
     let guard = runtime.enter();
     // Before anything is loaded, so that no signal finds it loaded and nobody in charge.
-    let mut signals = Signals::new().context("signals cannot be received")?;
+    let signals = Signals::new().context("signals cannot be received")?;
     // Likewise, so that nothing changes unnoticed between the load and the first look.
-    let mut host = Host::open(root)?;
+    let host = Host::open(root)?;
     let listener = Listener::bind(&options.listen)?;
+    let service = Service::new();
     drop(guard);
 
-    let outcome = load(file, root, options.log_level)?;
-    let metrics = Arc::new(Metrics::of(root.clone()));
+    let loaded = load(file, root, options.log_level)?;
     // From here on all ways out go by the end, unless the operator keeps the program.
-    let result = runtime.block_on(async {
-        let mut records = Records::of(outcome, options.log_level)?;
-        if let Some(listener) = listener {
-            say(&format!("metrics at {}\n", listener.url()?));
-            tokio::spawn(http::serve(listener, Arc::clone(&metrics)));
-        }
-        stay(
-            file,
-            root,
-            options.log_level,
-            &mut signals,
-            &mut host,
-            &mut records,
-            &metrics,
-        )
-        .await
-    });
+    let mut resident = Resident {
+        file,
+        root,
+        log_level: options.log_level,
+        signals,
+        host,
+        records: Records::default(),
+        metrics: Arc::new(Metrics::of(root.clone())),
+        service,
+    };
+    let result = runtime.block_on(resident.stay(loaded, listener));
+    resident.service.stopping();
     // Ends what still serves.
     drop(runtime);
     if options.keep {
@@ -96,89 +89,62 @@ pub fn execute(file: &Path, root: &Root, options: &Options) -> Result<(), Error>
     unload::execute(root).and(result)
 }
 
-async fn stay(
-    file: &Path,
-    root: &Root,
+/// What stays.
+struct Resident<'a> {
+    file: &'a Path,
+    root: &'a Root,
     log_level: LogLevel,
-    signals: &mut Signals,
-    host: &mut Host,
-    records: &mut Records,
-    metrics: &Metrics,
-) -> Result<(), Error> {
-    loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => return Ok(()),
-            _ = signals.interrupt.recv() => return Ok(()),
-            _ = signals.hangup.recv() => {
-                let reloaded = reload(file, root, log_level).await;
-                metrics.reloads.count(reloaded.is_ok());
-                match reloaded.and_then(|outcome| Records::of(outcome, log_level)) {
-                    Ok(new) => *records = new,
-                    // What ran goes on; or the new program does, and must not be detached because its log cannot be read.
-                    Err(error) => report("error", error),
-                }
+    signals: Signals,
+    host: Host,
+    records: Records,
+    metrics: Arc<Metrics>,
+    service: Service,
+}
+
+impl Resident<'_> {
+    async fn stay(&mut self, loaded: Loaded, listener: Option<Listener>) -> Result<(), Error> {
+        let in_force = self.take_over(loaded)?;
+        if let Some(listener) = listener {
+            say(&format!("metrics at {}\n", listener.url()?));
+            tokio::spawn(http::serve(listener, Arc::clone(&self.metrics)));
+        }
+        self.service.ready(in_force);
+        loop {
+            tokio::select! {
+                _ = self.signals.terminate.recv() => return Ok(()),
+                _ = self.signals.interrupt.recv() => return Ok(()),
+                _ = self.signals.hangup.recv() => self.reload().await,
+                () = self.host.changed() => self.host.follow().await,
+                () = self.records.flush() => {}
+                () = self.service.keep_alive() => {}
             }
-            result = host.changed() => {
-                result.context("changes of this host cannot be followed any more")?;
-                host.follow().await?;
+        }
+    }
+
+    /// Says what was loaded, and goes on with that. Returns what is in force, if that has changed.
+    fn take_over(&mut self, loaded: Loaded) -> Result<Option<String>, Error> {
+        self.host.configure(&loaded);
+        let in_force = in_force(&loaded.outcome);
+        self.records = Records::of(loaded.outcome, self.log_level)?;
+        Ok(in_force)
+    }
+
+    /// Loads the file in a thread that may wait, so that metrics are served meanwhile. What fails is reported: what ran goes on;
+    /// or the new program does, and must not be detached because its log cannot be read.
+    async fn reload(&mut self) {
+        self.service.reloading();
+        let (file, root, log_level) = (self.file.to_owned(), self.root.clone(), self.log_level);
+        let loading = spawn_blocking(move || load(&file, &root, log_level));
+        let loaded = self.service.during(loading).await;
+        let loaded = loaded.context("the load was broken off").map_err(Error::from).flatten();
+        self.metrics.reloads.count(loaded.is_ok());
+        match loaded.and_then(|loaded| self.take_over(loaded)) {
+            Ok(in_force) => self.service.ready(in_force),
+            Err(error) => {
+                self.service.reload_failed(&error.to_string());
+                report("error", error);
             }
-            () = records.flush() => {}
         }
-    }
-}
-
-/// Loads the file in a thread that may wait, so that metrics are served meanwhile.
-async fn reload(file: &Path, root: &Root, log_level: LogLevel) -> Result<Outcome, Error> {
-    let (file, root) = (file.to_owned(), root.clone());
-    spawn_blocking(move || load(&file, &root, log_level))
-        .await
-        .context("the load was broken off")?
-}
-
-/// This host, as far as delivery depends on it.
-struct Host {
-    monitor: Monitor,
-    /// When to look even if nothing seems to have changed: neighbours must be confirmed.
-    ticks: Interval,
-    /// Not here while it works in a thread of its own.
-    follower: Option<Follower>,
-}
-
-impl Host {
-    fn open(root: &Root) -> Result<Self> {
-        Ok(Self {
-            monitor: Monitor::open().context("changes of this host cannot be followed")?,
-            ticks: ticks(LOOK),
-            follower: Some(Follower::new(root.clone())),
-        })
-    }
-
-    /// Waits until something has changed, or it is time to look all the same.
-    async fn changed(&mut self) -> std::io::Result<()> {
-        tokio::select! {
-            result = self.monitor.changed() => result,
-            _ = self.ticks.tick() => Ok(()),
-        }
-    }
-
-    /// Brings the datapath up to date, in a thread of its own: a next hop may take its time to answer.
-    async fn follow(&mut self) -> Result<()> {
-        let Some(mut follower) = self.follower.take() else {
-            return Ok(());
-        };
-        let (follower, result) = spawn_blocking(move || {
-            let result = follower.update();
-            (follower, result)
-        })
-        .await
-        .context("the thread that follows this host's changes has died")?;
-        self.follower = Some(follower);
-        match result {
-            Ok(lines) => lines.iter().for_each(|line| report("warning", line)),
-            // What cannot be brought up to date now may be with the next change; packets flow as before.
-            Err(error) => report("warning", format!("{error:#}")),
-        }
-        Ok(())
     }
 }
 
@@ -198,31 +164,26 @@ impl Signals {
     }
 }
 
-/// The program's log records.
-struct Records {
-    /// None when nothing is logged.
-    logger: Option<EbpfLogger<&'static dyn Log>>,
-    ticks: Interval,
-}
+/// The program's log records: where they come from and when they are fetched; none when nothing is logged.
+#[derive(Default)]
+struct Records(Option<(EbpfLogger<&'static dyn Log>, Interval)>);
 
 impl Records {
     /// Says what was loaded, and fetches what that logs.
     fn of(mut outcome: Outcome, log_level: LogLevel) -> Result<Self, Error> {
         heard(tell(&outcome));
-        let logger = match &mut outcome.datapath {
-            Some(datapath) if log_level != LogLevel::Off => Some(datapath.logger()?),
+        Ok(Self(match &mut outcome.datapath {
+            Some(datapath) if log_level != LogLevel::Off => Some((datapath.logger()?, ticks(FLUSH))),
             _ => None,
-        };
-        let ticks = ticks(FLUSH);
-        Ok(Self { logger, ticks })
+        }))
     }
 
     /// Hands on what was logged, now and then; never ends when nothing is logged.
     async fn flush(&mut self) {
-        let Some(logger) = &mut self.logger else {
+        let Some((logger, ticks)) = &mut self.0 else {
             return std::future::pending().await;
         };
-        self.ticks.tick().await;
+        ticks.tick().await;
         logger.flush();
     }
 }

@@ -1,7 +1,7 @@
 //! A `gre-decap run` under test.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -17,7 +17,11 @@ pub(crate) struct Runner {
 
 impl Runner {
     pub(crate) fn start(site: &Site, config: &str, options: &str) -> Result<Self> {
-        let mut command = site.command(config, &format!("run {options}"))?;
+        Self::of(&mut site.command(config, &format!("run {options}"))?)
+    }
+
+    /// Starts a command that is a `gre-decap run`.
+    pub(crate) fn of(command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -119,6 +119,28 @@ fn names_that_were_swapped_are_refused() {
 }
 
 #[test]
+fn an_interface_that_has_gone_is_waited_for() {
+    let here = [interface(2, "eth0", &[(XdpMode::Native, 7)])];
+    let links = [link("eth0", 7, Some(2)), link("eth1", 7, None), link("eth2", 7, None)];
+    let both = [("eth1", "native"), ("eth0", "native")];
+    let waits = plan(&both, &links, &here).unwrap();
+    assert_eq!(waits.gone, ["eth1"]);
+    assert_eq!(waits.dead, [PathBuf::from("/r/links/eth2")]);
+    assert_eq!(waits.kept.len(), 1);
+    assert_eq!(
+        waits.warnings(),
+        ["interface eth1: has gone; `gre-decap run` attaches again when it is back, and so does `gre-decap load`"]
+    );
+    assert!(plan(&both, &links[..2], &here).unwrap().is_done(7));
+    // Back again, it is attached to like any other.
+    let here = [here[0].clone(), interface(5, "eth1", &[])];
+    let back = plan(&both, &links[..2], &here).unwrap();
+    assert!(back.gone.is_empty());
+    assert_eq!(back.new[0].interface, here[1]);
+    assert_eq!(back.dead, [PathBuf::from("/r/links/eth1")]);
+}
+
+#[test]
 fn refusals() {
     let here = [interface(1, "lo", &[]), interface(2, "eth0", &[(XdpMode::Generic, 42)])];
     refused(
