@@ -5,6 +5,10 @@ use crate::link::{
     ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHER_TYPE_MPLS_MULTICAST, ETHER_TYPE_MPLS_UNICAST, ETHER_TYPE_TEB,
 };
 
+/// In the place of a tunnel's id: packets that only the loader has made up, to try the program. No map has an element for it, so
+/// nothing is counted, and nothing is sampled.
+pub const TRIAL: u32 = u32::MAX;
+
 /// What the datapath must know of a tunnel. It lies in the value of each of the tunnel's endpoints, and the kernel replaces
 /// a hash or trie element as a whole, so no packet meets half of a change.
 #[repr(C)]
@@ -134,7 +138,7 @@ impl InnerTypes {
 /// A tunnel's checks and delivery in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner
 /// types, bits 8–9 the delivery, bit 10 whether there is a bypass, bits 18–31 the MSS.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy(u32);
 
 impl Policy {
@@ -181,6 +185,11 @@ impl Policy {
     #[inline(always)]
     pub const fn mss(self) -> u16 {
         (self.0 >> Self::MSS_SHIFT) as u16
+    }
+
+    /// The same, with sequence numbers not enforced.
+    pub const fn in_any_order(self) -> Self {
+        Self(self.0 & !Self::ORDERED)
     }
 
     /// How inner packets leave the program.
@@ -240,6 +249,7 @@ mod tests {
                         assert_eq!(policy.inner(), inner);
                         assert_eq!(policy.deliver(), Deliver::Stack);
                         assert!(!policy.bypasses() && policy.bypassing().bypasses());
+                        assert_eq!(policy.in_any_order(), Policy::new(checksum, false, inner, enabled));
                         check_deliveries(policy);
                     }
                 }

@@ -12,6 +12,7 @@ use aya_ebpf::{
 use gre_common::{
     Reason,
     sample::{Bucket, HELD, RING_BYTES, Sample, SampleHeader},
+    tunnel::TRIAL,
 };
 
 #[map]
@@ -46,6 +47,9 @@ fn is_read() -> bool {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn sample_out_of_line(ctx: *mut xdp_md, tunnel: u32, reason: u32) -> u32 {
+    if tunnel == TRIAL {
+        return 0;
+    }
     let ctx = XdpContext::new(ctx);
     let Some(bucket) = BUCKETS.get_ptr_mut(reason) else {
         return 0;

@@ -3,7 +3,7 @@
 //! The steps, of which all before the last leave what runs as it is, or put it back:
 //!
 //! 1. read what runs, and plan what must be attached, replaced and detached ([`AttachPlan`]),
-//! 2. load the new program, fill its maps, and make its counters ready ([`Datapath`]),
+//! 2. load the new program, fill its maps, try it, and make its counters ready ([`Datapath`], [`trial`]),
 //! 3. pin the new generation whole, put its program on the interfaces, and point `current` to it,
 //! 4. detach from interfaces that are not configured any more, and remove older generations.
 
@@ -29,6 +29,7 @@ use crate::settings::{LogLevel, Settings};
 use crate::state::{Generation, Root};
 use crate::surroundings::Survey;
 use crate::tables::{Ids, Tables};
+use crate::trial;
 
 /// What was done.
 pub struct Outcome {
@@ -157,6 +158,7 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
         warnings.push(line.to_owned());
     }
     datapath.fill(&tables, &survey.surroundings)?;
+    trial::run(&mut datapath, config, &tables, log_level)?;
     carry.prepare(datapath.ebpf(), &ids, &tables, running.as_ref())?;
 
     let programs = programs(root)?;

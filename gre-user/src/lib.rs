@@ -44,3 +44,4 @@ pub mod surroundings;
 mod table;
 pub mod tables;
 pub mod top;
+pub mod trial;

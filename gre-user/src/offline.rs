@@ -21,6 +21,9 @@ use crate::tables::{Address, Entries, Tables};
 /// What a program loaded with a configuration would hold, beginning with nothing received.
 pub struct Offline {
     tables: Tables,
+    /// How long the remotes that are prefixes are.
+    lengths4: BTreeSet<u32>,
+    lengths6: BTreeSet<u32>,
     drop_unknown: bool,
     guards: Guards,
     protected: Nets,
@@ -47,6 +50,8 @@ impl Offline {
             guards: Guards::of(&config.protect),
             protected: Nets::of(&tables.protected),
             bypass: tables.bypass.iter().map(nets).collect(),
+            lengths4: lengths(&tables.v4),
+            lengths6: lengths(&tables.v6),
             tables,
             drop_unknown: config.unknown == Unknown::Drop,
             sequences: RefCell::default(),
@@ -117,11 +122,11 @@ impl Packet for Captured<'_> {
 
 impl gre_common::Tables for Offline {
     fn tunnel4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel> {
-        most_specific(&self.tables.v4, endpoints)
+        most_specific(&self.tables.v4, &self.lengths4, endpoints)
     }
 
     fn tunnel6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel> {
-        most_specific(&self.tables.v6, endpoints)
+        most_specific(&self.tables.v6, &self.lengths6, endpoints)
     }
 
     fn is_local4(&self, address: &Ipv4) -> bool {
@@ -201,13 +206,21 @@ impl Nets {
     }
 }
 
+/// The lengths of remotes that are prefixes, in bits.
+fn lengths<A: Address>(entries: &Entries<A>) -> BTreeSet<u32> {
+    entries.prefixes.keys().map(EndpointsPrefix::remote_bits).collect()
+}
+
 /// An exact remote before the longest prefix.
-fn most_specific<A: Address>(entries: &Entries<A>, endpoints: &Endpoints<A>) -> Option<Tunnel> {
+fn most_specific<A: Address>(
+    entries: &Entries<A>,
+    lengths: &BTreeSet<u32>,
+    endpoints: &Endpoints<A>,
+) -> Option<Tunnel> {
     if let Some(tunnel) = entries.exact.get(endpoints) {
         return Some(*tunnel);
     }
-    let lengths: BTreeSet<u32> = entries.prefixes.keys().map(EndpointsPrefix::remote_bits).collect();
-    lengths.into_iter().rev().find_map(|bits| {
+    lengths.iter().rev().find_map(|&bits| {
         let remote = endpoints.remote.prefix(bits);
         let prefix = EndpointsPrefix::new(Endpoints { remote, ..*endpoints }, bits);
         entries.prefixes.get(&prefix).copied()

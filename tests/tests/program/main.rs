@@ -15,3 +15,4 @@ mod kernel;
 mod loaded;
 mod router;
 mod sampling;
+mod trial;
