@@ -5,9 +5,10 @@ use core::hint::black_box;
 use crate::{
     Reason, checksum,
     endian::Be16,
-    endpoints::{Endpoints, Ipv4, Ipv6},
+    endpoints::{Address, Endpoints, Ipv4, Ipv6},
     gre::Gre,
     inner::{self, Remark},
+    keepalive::Returning,
     link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac},
     outer::{self, Chain, Outer, Payload},
     plain::Plain,
@@ -79,6 +80,10 @@ pub trait Tables {
     {
         protect::inner(packet, self, inner)
     }
+    /// Whether any tunnel answers keepalives.
+    fn answers(&self) -> bool;
+    /// Whether a tunnel that answers keepalives may answer one more now; if so, that is one more.
+    fn may_answer(&self, tunnel: u32) -> bool;
 }
 
 /// What to do with a packet.
@@ -95,6 +100,9 @@ pub enum Verdict {
     },
     /// Decapsulate and deliver it (row 18).
     Deliver(Delivery),
+    /// Decapsulate a keepalive and send it back where it came from, with the MAC addresses exchanged and its VLAN tags: it
+    /// leaves by the interface that it came in on. Counted as [`Reason::Keepalive`], and not as bytes: its `outer_bytes` is 0.
+    Reply(Delivery),
 }
 
 /// How to decapsulate a packet. Offsets are in the frame as it came.
@@ -160,6 +168,9 @@ pub trait Carrier: Sized {
     fn refuse(self, tunnel: u32, reason: Reason) -> Self::Done;
     /// See [`Verdict::Deliver`].
     fn deliver(self, delivery: Delivery) -> Self::Done;
+    /// A packet that would leave for where it came from: carries out what [`Returning::judge`] says, which is
+    /// [`Verdict::Reply`] or [`Verdict::Refuse`].
+    fn returning<P: Packet, T: Tables>(self, packet: &P, tables: &T, returning: Returning) -> Self::Done;
 }
 
 /// Notes the verdict.
@@ -178,6 +189,13 @@ impl Carrier for Note {
 
     fn deliver(self, delivery: Delivery) -> Verdict {
         Verdict::Deliver(delivery)
+    }
+
+    fn returning<P: Packet, T: Tables>(self, packet: &P, tables: &T, returning: Returning) -> Verdict {
+        match returning.judge(packet, tables) {
+            Ok(reply) => Verdict::Reply(reply),
+            Err(reason) => self.refuse(returning.tunnel, reason),
+        }
     }
 }
 
@@ -207,7 +225,7 @@ pub fn decide_and<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, carr
 }
 
 /// An address family, as far as look-ups are concerned.
-trait Family: Copy {
+trait Family: Address {
     fn tunnel<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel>;
     fn is_local<T: Tables>(&self, tables: &T) -> bool;
 }
@@ -263,8 +281,10 @@ fn decide_gre<P: Packet, T: Tables, C: Carrier, A: Family>(
             },
         );
     };
-    match check(packet, tables, link, &outer.payload, &gre, tunnel) {
+    match check(packet, tables, link, outer, &gre, tunnel) {
         Ok(delivery) => carrier.deliver(delivery),
+        // Perhaps; what is out of the ordinary is looked into out of the way.
+        Err(Reason::Loop) => carrier.returning(packet, tables, Returning::of(tunnel, link, &outer.payload, &gre)),
         Err(reason) => carrier.refuse(tunnel.id, reason),
     }
 }
@@ -278,16 +298,18 @@ fn read_gre<P: Packet, A>(packet: &P, outer: &Outer<A>) -> Result<Gre, Reason> {
     Gre::parse(packet, &outer.payload)
 }
 
-/// Rows 10 to 16, protection, and that the frame is for this host where its packet is forwarded.
+/// Rows 10 to 16, protection, and that the frame is for this host where its packet is forwarded. [`Reason::Loop`] before row 16:
+/// the inner packet is addressed to the outer source.
 #[inline(always)]
-fn check<P: Packet, T: Tables>(
+fn check<P: Packet, T: Tables, A: Address>(
     packet: &P,
     tables: &T,
     link: Link,
-    at: &Payload,
+    outer: &Outer<A>,
     gre: &Gre,
     tunnel: Tunnel,
 ) -> Result<Delivery, Reason> {
+    let at = &outer.payload;
     if !tunnel.policy.enabled() {
         return Err(Reason::TunnelDisabled);
     }
@@ -301,7 +323,7 @@ fn check<P: Packet, T: Tables>(
         Some(kind) if tunnel.policy.inner().contains(kind) => kind,
         _ => return Err(Reason::InnerProtocol),
     };
-    let remark = inner::inspect(packet, kind, gre.payload, at.end, at.ecn)?;
+    let remark = inner::inspect(packet, kind, gre.payload, at, &outer.source)?;
     let fragment = inner::fragment(packet, kind, gre.payload);
     let inner = Inner {
         tunnel: tunnel.id,

@@ -7,6 +7,38 @@ pub type Ipv4 = [Be32; 1];
 /// An IPv6 address as it lies in a packet.
 pub type Ipv6 = [Be32; 4];
 
+/// An outer address, to compare inner ones with.
+pub trait Address: Copy {
+    /// Whether this is the IPv4 address.
+    fn is_v4(&self, _address: [u8; 4]) -> bool {
+        false
+    }
+
+    /// Whether this is the IPv6 address.
+    fn is_v6(&self, _address: [u8; 16]) -> bool {
+        false
+    }
+}
+
+impl Address for Ipv4 {
+    #[inline(always)]
+    fn is_v4(&self, address: [u8; 4]) -> bool {
+        self[0] == Be32::from_bytes(address)
+    }
+}
+
+impl Address for Ipv6 {
+    #[inline(always)]
+    fn is_v6(&self, address: [u8; 16]) -> bool {
+        // By the word, mostly only the first: as a whole it would be a call.
+        let is = |word: usize, bytes: &[u8; 4]| self[word] == Be32::from_bytes(*bytes);
+        let [a, b, c, d] = address.as_chunks().0 else {
+            return false;
+        };
+        is(0, a) && is(1, b) && is(2, c) && is(3, d)
+    }
+}
+
 /// The outer addresses and the key of a packet or tunnel, laid out as the key of a hash map and as the data of a
 /// longest-prefix map alike: what must match exactly comes first, the remote address last.
 #[repr(C)]

@@ -11,6 +11,8 @@ use crate::{
     Packet, Reason, checksum,
     ecn::{self, Codepoint},
     endian::Be16,
+    endpoints::Address,
+    outer::Payload,
     plain::Plain,
     tunnel::InnerTypes,
 };
@@ -37,19 +39,32 @@ pub enum Remark {
 /// An MPLS label stack entry (RFC 3032 section 2.1).
 type MplsEntry = [u8; 4];
 
-/// Checks the header of type `kind` that begins at `start`, with the payload's end at `end`.
+/// Checks the header of type `kind` that begins at `start` of the payload `at`, which came from `source`. A packet that is
+/// addressed there is [`Reason::Loop`].
 #[inline(always)]
-pub(crate) fn inspect<P: Packet>(
+pub(crate) fn inspect<P: Packet, A: Address>(
     packet: &P,
     kind: InnerTypes,
     start: usize,
-    end: usize,
-    outer: Codepoint,
+    at: &Payload,
+    source: &A,
 ) -> Result<Remark, Reason> {
-    let room = end - start;
+    let room = at.end - start;
     match kind {
-        InnerTypes::IPV4 => v4(packet, start, room, outer),
-        InnerTypes::IPV6 => v6(packet, start, room, outer),
+        InnerTypes::IPV4 => {
+            let ip = v4(packet, start, room)?;
+            if source.is_v4(ip.dst_addr) {
+                return Err(Reason::Loop);
+            }
+            remark_v4(&ip, at.ecn)
+        }
+        InnerTypes::IPV6 => {
+            let ip = v6(packet, start, room)?;
+            if source.is_v6(ip.dst_addr) {
+                return Err(Reason::Loop);
+            }
+            remark_v6(&ip, at.ecn)
+        }
         InnerTypes::ETHERNET => whole::<P, EthHdr>(packet, start, room),
         _ => whole::<P, MplsEntry>(packet, start, room),
     }
@@ -85,7 +100,7 @@ fn whole<P: Packet, H: Plain>(packet: &P, start: usize, room: usize) -> Result<R
 }
 
 #[inline(always)]
-fn v4<P: Packet>(packet: &P, start: usize, room: usize, outer: Codepoint) -> Result<Remark, Reason> {
+fn v4<P: Packet>(packet: &P, start: usize, room: usize) -> Result<Ipv4Hdr, Reason> {
     if room < Ipv4Hdr::LEN {
         return Err(Reason::InnerMalformed);
     }
@@ -95,6 +110,12 @@ fn v4<P: Packet>(packet: &P, start: usize, room: usize, outer: Codepoint) -> Res
     if ip.version() != 4 || header_len < Ipv4Hdr::LEN || total_len < header_len || total_len > room {
         return Err(Reason::InnerMalformed);
     }
+    Ok(ip)
+}
+
+/// What becomes of an IPv4 header that was marked like this outside.
+#[inline(always)]
+pub(crate) fn remark_v4(ip: &Ipv4Hdr, outer: Codepoint) -> Result<Remark, Reason> {
     let inner = Codepoint::of(ip.tos);
     let combined = ecn::combine(outer, inner).ok_or(Reason::Ecn)?;
     if combined == inner {
@@ -108,7 +129,7 @@ fn v4<P: Packet>(packet: &P, start: usize, room: usize, outer: Codepoint) -> Res
 }
 
 #[inline(always)]
-fn v6<P: Packet>(packet: &P, start: usize, room: usize, outer: Codepoint) -> Result<Remark, Reason> {
+fn v6<P: Packet>(packet: &P, start: usize, room: usize) -> Result<Ipv6Hdr, Reason> {
     if room < Ipv6Hdr::LEN {
         return Err(Reason::InnerMalformed);
     }
@@ -117,6 +138,12 @@ fn v6<P: Packet>(packet: &P, start: usize, room: usize, outer: Codepoint) -> Res
     if ip.version() != 6 || Ipv6Hdr::LEN + payload_len > room {
         return Err(Reason::InnerMalformed);
     }
+    Ok(ip)
+}
+
+/// The same of an IPv6 header.
+#[inline(always)]
+pub(crate) fn remark_v6(ip: &Ipv6Hdr, outer: Codepoint) -> Result<Remark, Reason> {
     let second = ip.vcf[1];
     let inner = Codepoint::of(second >> 4);
     let combined = ecn::combine(outer, inner).ok_or(Reason::Ecn)?;

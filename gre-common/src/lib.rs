@@ -23,6 +23,7 @@ pub mod forward;
 pub mod gre;
 pub mod hand_over;
 pub mod inner;
+pub mod keepalive;
 pub mod link;
 pub mod maps;
 pub mod mss;

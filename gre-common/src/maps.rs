@@ -20,6 +20,9 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const SEQUENCES: &str = "SEQUENCES";
 /// Array of the state of [`arrivals`](crate::arrivals) by tunnel id. Written by the program.
 pub const ARRIVALS: &str = "ARRIVALS";
+/// Array of [`Quota`](crate::keepalive::Quota) by tunnel id: how many keepalives a tunnel answers, none if it answers none. The
+/// rate is written by userspace, the rest by the program.
+pub const KEEPALIVES: &str = "KEEPALIVES";
 /// Hash of tunnel id to [`TunnelName`]. Written and read by userspace only: it makes the kernel the one store of running
 /// state.
 pub const NAMES: &str = "NAMES";
@@ -101,6 +104,8 @@ pub const HAVE_MSS: &str = "HAVE_MSS";
 pub const INNER_DESTINATIONS: &str = "INNER_DESTINATIONS";
 /// Set to 1 before loading: some tunnel has inner destinations that stay encapsulated.
 pub const HAVE_BYPASS: &str = "HAVE_BYPASS";
+/// Set to 1 before loading: some tunnel answers keepalives.
+pub const HAVE_KEEPALIVE: &str = "HAVE_KEEPALIVE";
 /// Set before loading: the secret [key](crate::siphash::Key) of the flow hash.
 pub const FLOW_KEY: &str = "FLOW_KEY";
 

@@ -38,6 +38,13 @@ macro_rules! reasons {
             /// How many reasons, and so counters, there are.
             pub const COUNT: usize = Self::ALL.len();
 
+            /// The reason with the counter at `index`.
+            #[inline(always)]
+            pub const fn at(index: u32) -> Option<Self> {
+                $(if index == Self::$variant as u32 { return Some(Self::$variant); })+
+                None
+            }
+
             /// The stable name, in snake case.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
@@ -193,6 +200,20 @@ reasons! {
     InnerDestinationMonitored = "inner_destination", Pass;
     /// The inner packet is for an address within the tunnel's `bypass`. The kernel gets it as it came, for its own GRE device.
     Bypass = "bypass", Pass;
+    /// A keepalive of the tunnel's far end: GRE in IP from our end to theirs, without a payload. With `keepalive = "reply"` it was
+    /// answered; else the kernel got it as it came.
+    ///
+    /// Nothing to do, unless the far end reports the tunnel as down: then set `keepalive = "reply"`.
+    Keepalive = "keepalive", Pass;
+    /// `keepalive = "reply"`: more keepalives than the tunnel's `keepalive_rate` a second.
+    ///
+    /// Likely causes: more routers in `remote` than the rate is for, or somebody who forges their address.
+    KeepaliveRate = "keepalive_rate", Drop;
+    /// The inner packet is addressed to the outer source: decapsulated, it would go back into the tunnel (RFC 2784 section 3.1).
+    /// Keepalives are of this shape, too, and known by their GRE header: see `keepalive`.
+    ///
+    /// Likely causes: the scrubbing centre routes the tunnel's own far end into the tunnel, or keepalives of an unknown kind.
+    Loop = "loop", Drop;
 }
 
 #[cfg(test)]
@@ -205,8 +226,10 @@ mod tests {
     fn each_pair_of_name_and_action_has_one_counter() {
         let pairs: HashSet<_> = Reason::ALL.iter().map(|r| (r.name(), r.action())).collect();
         assert_eq!(pairs.len(), Reason::COUNT);
+        assert_eq!(Reason::at(Reason::COUNT as u32), None);
         for (index, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
+            assert_eq!(Reason::at(index as u32), Some(*reason));
             assert!(!reason.explanation().trim().is_empty());
             assert!(
                 reason.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),

@@ -136,7 +136,7 @@ impl InnerTypes {
 }
 
 /// A tunnel's checks and delivery in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner
-/// types, bits 8–9 the delivery, bit 10 whether there is a bypass, bits 18–31 the MSS.
+/// types, bits 8–9 the delivery, bit 10 whether there is a bypass, bit 11 whether keepalives are answered, bits 18–31 the MSS.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy(u32);
@@ -148,6 +148,7 @@ impl Policy {
     const INNER_SHIFT: u32 = 4;
     const DELIVER_SHIFT: u32 = 8;
     const BYPASS: u32 = 1 << 10;
+    const ANSWERS: u32 = 1 << 11;
     const MSS_SHIFT: u32 = 18;
 
     /// The largest MSS that there is room for.
@@ -190,6 +191,17 @@ impl Policy {
     /// The same, with sequence numbers not enforced.
     pub const fn in_any_order(self) -> Self {
         Self(self.0 & !Self::ORDERED)
+    }
+
+    /// The same, with keepalives answered.
+    pub const fn answering(self) -> Self {
+        Self(self.0 | Self::ANSWERS)
+    }
+
+    /// Whether keepalives are answered.
+    #[inline(always)]
+    pub const fn answers(self) -> bool {
+        self.0 & Self::ANSWERS != 0
     }
 
     /// How inner packets leave the program.
@@ -264,6 +276,8 @@ mod tests {
                 let changed = policy.delivering(first).delivering(second);
                 assert_eq!(changed.deliver(), second);
                 assert_eq!(changed.delivering(Stack), policy, "the checks are as they were");
+                assert!(!changed.answers() && changed.answering().answers());
+                assert_eq!(changed.answering().delivering(Stack), policy.answering());
             }
         }
         for mss in [88, 1436, 9216, Policy::MAX_MSS] {

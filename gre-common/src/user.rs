@@ -12,6 +12,7 @@ use crate::{
     counters::Counters,
     endian::Be32,
     endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6},
+    keepalive::Quota,
     link::Mac,
     protect::TunnelAddress,
     sample::Bucket,
@@ -48,3 +49,5 @@ unsafe impl Pod for Bucket {}
 unsafe impl Pod for TunnelAddress<Ipv4> {}
 // SAFETY: as above.
 unsafe impl Pod for TunnelAddress<Ipv6> {}
+// SAFETY: two `u64`s.
+unsafe impl Pod for Quota {}

@@ -20,6 +20,7 @@ mod decapsulate;
 mod deliver;
 mod frame;
 mod hand_over;
+mod keepalive;
 mod mss;
 mod onward;
 mod protect;
@@ -30,9 +31,15 @@ mod sample;
 mod sequence;
 mod tables;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use core::hint::black_box;
+
+use aya_ebpf::{
+    bindings::{xdp_action, xdp_md},
+    macros::xdp,
+    programs::XdpContext,
+};
 use aya_log_ebpf::debug;
-use gre_common::{Action, Carrier, Delivery, Reason, decide_and, protect::Guard};
+use gre_common::{Carrier, Delivery, Packet, Reason, Tables, decide_and, keepalive::Returning, protect::Guard};
 
 use onward::Onward;
 
@@ -73,18 +80,13 @@ impl Carrier for Datapath<'_> {
 
     #[inline(always)]
     fn refuse(self, tunnel: u32, reason: Reason) -> u32 {
-        self.note(tunnel, reason);
-        debug!(self.0, "tunnel {}: {}", tunnel, reason.name());
-        match reason.action() {
-            Action::Pass => xdp_action::XDP_PASS,
-            Action::Drop => xdp_action::XDP_DROP,
-        }
+        refuse(self.0, tunnel, reason as u32)
     }
 
     #[inline(always)]
     fn deliver(self, delivery: Delivery) -> u32 {
         if tables::inner_destinations() == Guard::Monitor && delivery.monitored {
-            self.note(delivery.tunnel, Reason::InnerDestinationMonitored);
+            refuse(self.0, delivery.tunnel, Reason::InnerDestinationMonitored as u32);
         }
         let result = if hand_over::is_needed(&delivery) {
             hand_over::hand_over(self.0, &delivery)
@@ -96,16 +98,14 @@ impl Carrier for Datapath<'_> {
             Err(reason) => self.refuse(delivery.tunnel, reason),
         }
     }
+
+    #[inline(always)]
+    fn returning<P: Packet, T: Tables>(self, _: &P, _: &T, returning: Returning) -> u32 {
+        keepalive::returning(self.0, returning)
+    }
 }
 
 impl Datapath<'_> {
-    /// Counts and samples a packet that goes on all the same.
-    #[inline(always)]
-    fn note(&self, tunnel: u32, reason: Reason) {
-        count::refused(tunnel, reason);
-        sample::sample(self.0, tunnel, reason as u32);
-    }
-
     /// Decapsulates a packet, which then goes to the stack.
     #[inline(always)]
     fn deliver_to_stack(&self, delivery: &Delivery) -> Result<u32, Reason> {
@@ -126,6 +126,28 @@ impl Datapath<'_> {
         );
         Ok(Onward::STACK.action())
     }
+}
+
+/// Counts a packet that is not delivered, or would not be by a rule that is only monitored, samples it, and gives the XDP action of
+/// the reason with this index.
+#[inline(always)]
+pub(crate) fn refuse(ctx: &XdpContext, tunnel: u32, reason: u32) -> u32 {
+    // The compiler knows what such a function can return; the verifier does not.
+    black_box(refuse_out_of_line(ctx.ctx, tunnel, reason))
+}
+
+/// A global function: verified once, not once for each packet that comes here.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn refuse_out_of_line(ctx: *mut xdp_md, tunnel: u32, reason: u32) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let Some(reason) = Reason::at(reason) else {
+        return xdp_action::XDP_DROP;
+    };
+    count::refused(tunnel, reason);
+    sample::sample(&ctx, tunnel, reason as u32);
+    debug!(&ctx, "tunnel {}: {}", tunnel, reason.name());
+    Onward::because(reason).action()
 }
 
 #[cfg(not(target_arch = "bpf"))]

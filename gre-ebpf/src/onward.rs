@@ -32,6 +32,12 @@ impl Onward {
         Self(action << 8 | reason as u32)
     }
 
+    /// Back by the interface that it came in on, as the answer to a keepalive.
+    #[inline(always)]
+    pub(crate) const fn answered() -> Self {
+        Self(xdp_action::XDP_TX << 8 | Reason::Keepalive as u32)
+    }
+
     /// What a kernel function returns.
     #[inline(always)]
     pub(crate) const fn pack(self) -> u32 {

@@ -94,7 +94,7 @@ extern "C" fn arrived_out_of_line(tunnel: u32, number: u32) -> u32 {
 /// `word` must be valid, and aligned to 8 bytes.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> bool {
+pub(crate) unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> bool {
     use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
     // SAFETY: the caller's promise.
     unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word, old, new).1 }
@@ -105,7 +105,7 @@ unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> bool {
 /// # Safety
 /// `word` must be valid, and aligned to 8 bytes.
 #[cfg(not(target_arch = "bpf"))]
-unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> bool {
+pub(crate) unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> bool {
     use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
     // SAFETY: the caller's promise.
     unsafe { AtomicU64::from_ptr(word) }

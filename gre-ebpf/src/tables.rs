@@ -12,6 +12,7 @@ use gre_common::{
     counters::Counters,
     endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6},
     forward::Lookup,
+    keepalive::Quota,
     link::Mac,
     maps::{MAX_PREFIXES, TunnelName},
     protect::{Guard, Inner, Prefix, Ruling, TunnelAddress},
@@ -21,7 +22,7 @@ use gre_common::{
     tunnel::Tunnel,
 };
 
-use crate::{frame, protect, sequence};
+use crate::{frame, keepalive, protect, sequence};
 
 /// Interfaces that can be redirected to, at most: routers of containers have thousands.
 const MOST_DEVICES: u32 = 16_384;
@@ -46,6 +47,8 @@ static LOCALS6: HashMap<Ipv6, u32> = HashMap::with_max_entries(DEFAULT_ENTRIES, 
 pub(crate) static SEQUENCES: Array<SequenceState> = Array::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
 pub(crate) static ARRIVALS: Array<u64> = Array::with_max_entries(DEFAULT_ENTRIES, 0);
+#[map]
+pub(crate) static KEEPALIVES: Array<Quota> = Array::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
@@ -104,6 +107,9 @@ static HAVE_BYPASS: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static FLOW_KEY: Global<siphash::Key> = Global::new([0; 2]);
 
+#[unsafe(no_mangle)]
+static HAVE_KEEPALIVE: Global<u8> = Global::new(1);
+
 /// The kernel's maps as the decision's tables, for the packet of a context.
 pub(crate) struct Maps<'a>(pub(crate) &'a XdpContext);
 
@@ -152,6 +158,16 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn arrived(&self, tunnel: u32, number: u32) {
         sequence::arrived(tunnel, number);
+    }
+
+    #[inline(always)]
+    fn answers(&self) -> bool {
+        HAVE_KEEPALIVE.load() != 0
+    }
+
+    #[inline(always)]
+    fn may_answer(&self, tunnel: u32) -> bool {
+        keepalive::may_answer(tunnel)
     }
 
     #[inline(always)]

@@ -10,9 +10,9 @@ use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
-    CORES, CPUS, FLOW_KEY, FORMER, FORWARD, HAVE_BYPASS, HAVE_INTERFACE, HAVE_MSS, HAVE_PREFIXES, HAVE_ROUTE,
-    HAVE_SPREAD, INNER_DESTINATIONS, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, TARGETS, TUNNELS4,
-    TUNNELS6, UNKNOWN_DROP,
+    CORES, CPUS, FLOW_KEY, FORMER, FORWARD, HAVE_BYPASS, HAVE_INTERFACE, HAVE_KEEPALIVE, HAVE_MSS, HAVE_PREFIXES,
+    HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, KEEPALIVES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6,
+    TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
 };
 use log::Log;
 
@@ -94,6 +94,7 @@ impl Datapath {
             (HAVE_MSS, u8::from(features.mss)),
             (HAVE_BYPASS, u8::from(features.bypass)),
             (INNER_DESTINATIONS, settings.guards.inner_destinations as u8),
+            (HAVE_KEEPALIVE, u8::from(features.keepalive)),
         ];
         let log_level = settings.log_level as u8;
         let watch = Watch::of(features);
@@ -110,6 +111,12 @@ impl Datapath {
         for (name, entries) in entries(settings.max_tunnels, features.interface, tables.cores.len(), cpus) {
             loader.map_max_entries(name, entries);
         }
+        let answering = if features.keepalive {
+            settings.max_tunnels.saturating_add(1)
+        } else {
+            1
+        };
+        loader.map_max_entries(KEEPALIVES, answering);
         if let Some(shared) = &shared {
             for name in &shared.maps {
                 loader.map_pin_path(name, shared.generation.map(name));

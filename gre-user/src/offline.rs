@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
+use gre_common::keepalive::Quota;
 use gre_common::link::Mac;
 use gre_common::plain::{Plain, load};
 use gre_common::protect::Guard;
@@ -29,6 +30,8 @@ pub struct Offline {
     protected: Nets,
     bypass: HashMap<u32, Nets>,
     sequences: RefCell<HashMap<u32, SequenceState>>,
+    /// When each tunnel's next answer to a keepalive is due.
+    answers_due: RefCell<HashMap<u32, u64>>,
     /// The time of the packet that is decided on, by the clock that sequence numbers are judged by.
     now: Cell<u64>,
 }
@@ -55,6 +58,7 @@ impl Offline {
             tables,
             drop_unknown: config.unknown == Unknown::Drop,
             sequences: RefCell::default(),
+            answers_due: RefCell::default(),
             now: Cell::new(0),
         }
     }
@@ -160,6 +164,23 @@ impl gre_common::Tables for Offline {
             state.accepted_at = now;
         }
         order
+    }
+
+    fn answers(&self) -> bool {
+        !self.tables.keepalives.is_empty()
+    }
+
+    fn may_answer(&self, tunnel: u32) -> bool {
+        let mut answers_due = self.answers_due.borrow_mut();
+        let due = answers_due.entry(tunnel).or_default();
+        let rate = self.tables.keepalives.get(&tunnel).copied().unwrap_or(0).into();
+        match (Quota { due: *due, rate }).take(self.now.get()) {
+            Some(next) => {
+                *due = next;
+                true
+            }
+            None => false,
+        }
     }
 
     fn inner_destinations(&self) -> Guard {

@@ -52,7 +52,8 @@ impl Watch {
         if features.spread {
             watch.tracepoints.extend(BY_CORE);
         }
-        if forwards {
+        // Answers leave by the interface that the question came in on.
+        if forwards || features.keepalive {
             match interfaces() {
                 Ok(Some((offsets, own_netns))) => {
                     watch.tracepoints.extend(BY_INTERFACE);

@@ -58,6 +58,8 @@ pub struct Features {
     pub mss: bool,
     /// Some tunnel has inner destinations that stay encapsulated.
     pub bypass: bool,
+    /// Some tunnel answers keepalives.
+    pub keepalive: bool,
 }
 
 impl Features {
@@ -70,6 +72,7 @@ impl Features {
             spread: !tables.cores.is_empty(),
             mss: tables.have_mss(),
             bypass: !tables.bypass.is_empty(),
+            keepalive: !tables.keepalives.is_empty(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the datapath must know of this host to forward: the MAC addresses of the interfaces that it is on, the interfaces that
+//! What the datapath must know of this host to forward and to answer: the MAC addresses of the interfaces that it is on, the interfaces that
 //! take redirected frames, and the next hops.
 //!
 //! Unlike the tables this is no matter of the configuration alone. It is found out when loading, and followed by `run`.
@@ -51,11 +51,13 @@ impl Survey {
     pub fn take<'a>(tables: &Tables, on: impl Iterator<Item = &'a Interface>, ways: &[Way]) -> Result<Self> {
         let mut survey = Self::default();
         let (route, interface) = (tables.have(Deliver::Route), tables.have(Deliver::Interface));
+        if route || interface || !tables.keepalives.is_empty() {
+            let macs = on.filter_map(|interface| Some((interface.index, interface.mac?)));
+            survey.surroundings.macs = macs.collect();
+        }
         if !route && !interface {
             return Ok(survey);
         }
-        let macs = on.filter_map(|interface| Some((interface.index, interface.mac?)));
-        survey.surroundings.macs = macs.collect();
         if route {
             // What is down sends nothing, and an XDP program can make a network card restart its link.
             for way in ways.iter().filter(|way| way.interface.is_up) {

@@ -20,7 +20,7 @@ use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
 use gre_common::tunnel::{Deliver, InnerTypes, Tunnel};
 use ipnet::IpNet;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Keepalive};
 
 use self::cores::CoreLists;
 
@@ -49,6 +49,8 @@ pub struct Tables {
     pub protected: BTreeSet<IpNet>,
     /// The inner destinations of tunnels that stay encapsulated, by the tunnels' ids; tunnels without any are not in it.
     pub bypass: BTreeMap<u32, BTreeSet<IpNet>>,
+    /// How many keepalives a second the tunnels answer that do, by their ids.
+    pub keepalives: BTreeMap<u32, u32>,
 }
 
 /// The content of the maps of one outer family.
@@ -125,6 +127,9 @@ impl Tables {
             }
             if !tunnel.bypass.is_empty() {
                 tables.bypass.insert(id, tunnel.bypass.iter().copied().collect());
+            }
+            if tunnel.keepalive == Keepalive::Reply {
+                tables.keepalives.insert(id, tunnel.keepalive_rate);
             }
             let value = Tunnel {
                 id,

@@ -186,7 +186,7 @@ fn try_one(datapath: &mut Datapath, offline: &Offline, tunnel: &Tunnel, packet: 
     let matched = match verdict {
         Verdict::NotOurs => 0,
         Verdict::Refuse { tunnel, .. } => tunnel,
-        Verdict::Deliver(delivery) => delivery.tunnel,
+        Verdict::Deliver(delivery) | Verdict::Reply(delivery) => delivery.tunnel,
     };
     if matched != TRIAL && matched != 0 {
         // Another tunnel has this address of the prefix; its counters must not be touched.
@@ -215,8 +215,8 @@ fn try_one(datapath: &mut Datapath, offline: &Offline, tunnel: &Tunnel, packet: 
 /// Whether this is what must become of a packet by the verdict on it.
 fn is_right(verdict: Verdict, packet: &[u8], action: XdpAction, left: &[u8]) -> bool {
     let delivery = match verdict {
-        // Each packet has a tunnel.
-        Verdict::NotOurs | Verdict::Refuse { tunnel: 0, .. } => return false,
+        // Each packet has a tunnel, and none is a keepalive.
+        Verdict::NotOurs | Verdict::Refuse { tunnel: 0, .. } | Verdict::Reply(_) => return false,
         Verdict::Refuse { reason, .. } => {
             return match reason.action() {
                 Action::Pass => action == XdpAction::PASS && left == packet,

@@ -22,6 +22,7 @@ mod in_transit;
 mod inner_contents;
 mod inner_header;
 mod inner_protocol;
+mod keepalive;
 mod link;
 mod matching;
 mod mss;
@@ -44,12 +45,15 @@ use std::time::Duration;
 
 use crate::frame::{ETHERTYPE_TEB, Packet};
 
+/// In the place of a row's number: protection, which is decided between rows 16 and 17.
+pub const PROTECTION: u8 = 19;
+
 /// One case of the packet table.
 #[derive(Clone, Debug)]
 pub struct Fixture {
     /// Unique name in snake_case.
     pub name: String,
-    /// The row of the packet table that this is about. A fixture that only delivers shows the row's other side:
+    /// The row of the packet table that this is about, or [`PROTECTION`]. A fixture that only delivers shows the row's other side:
     /// what must *not* be caught by it.
     pub row: u8,
     /// The numbers of the known traps of GRE decapsulators that a naive implementation would fall into here.
@@ -124,6 +128,7 @@ pub fn all() -> Vec<Fixture> {
         inner_header::fixtures(),
         inner_contents::fixtures(),
         ecn::fixtures(),
+        keepalive::fixtures(),
         combinations::fixtures(),
         link::fixtures(),
         other_host::fixtures(),

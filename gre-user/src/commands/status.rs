@@ -76,6 +76,9 @@ struct TunnelStatus {
     spread: String,
     /// "off" or a number of bytes.
     mss: String,
+    /// How many keepalives a second are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keepalive_rate: Option<u32>,
     enabled: bool,
 }
 
@@ -214,6 +217,7 @@ impl TunnelStatus {
             deliver: view.deliver.to_string(),
             spread: view.spread.to_string(),
             mss: view.mss.to_string(),
+            keepalive_rate: view.keepalive_rate,
             enabled: view.enabled,
         }
     }

@@ -6,19 +6,13 @@ use super::error::ConfigError;
 use super::mss::ClampMss;
 use super::protect::Guard;
 use super::section::{Section, Sections};
-use super::tunnel::{Keepalive, Probes};
+use super::tunnel::Probes;
 
 pub(super) fn refuse(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
     for (interface, section) in config.interfaces.iter().zip(&sections.interfaces) {
         only(interface.clamp_mss == ClampMss::Off, section, "clamp_mss", "\"off\"")?;
     }
     for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
-        only(
-            tunnel.keepalive == Keepalive::Ignore,
-            section,
-            "keepalive",
-            "\"ignore\"",
-        )?;
         only(tunnel.probes == Probes::Off, section, "probes", "\"off\"")?;
     }
     if let Some(section) = &sections.protect {
@@ -52,10 +46,6 @@ mod tests {
             (
                 interface.to_owned(),
                 "4: [[interface]] \"eth0\": key `clamp_mss`: 'auto' IS; use \"off\"",
-            ),
-            (
-                tunnel("keepalive = 'reply'"),
-                "5: [[tunnel]] \"a\": key `keepalive`: 'reply' IS; use \"ignore\"",
             ),
             (
                 tunnel("probes = 'route'"),

@@ -1,6 +1,6 @@
 //! The tables in the kernel's maps.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::iter;
 use std::path::Path;
 
@@ -8,8 +8,9 @@ use anyhow::{Context, Error, Result, bail};
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use gre_common::endpoints::{Endpoints, EndpointsPrefix};
+use gre_common::keepalive::Quota;
 use gre_common::maps::{
-    CORES, FORMER, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, TUNNELS4, TUNNELS6, TunnelName,
+    CORES, FORMER, KEEPALIVES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, TUNNELS4, TUNNELS6, TunnelName,
 };
 use gre_common::target::NextHop;
 
@@ -42,7 +43,7 @@ impl Tables {
     ///
     /// If a map cannot be opened or read, or has another layout than this version's.
     pub fn read(generation: &Generation) -> Result<Self> {
-        Ok(Self {
+        let mut tables = Self {
             names: read_names(generation)?,
             former: names_in(&generation.map(FORMER))?,
             v4: Entries::read(generation, &V4)?,
@@ -51,7 +52,11 @@ impl Tables {
             cores: read_cores(generation)?,
             protected: protect::read_protected(generation)?,
             bypass: protect::read_bypass(generation)?,
-        })
+            keepalives: BTreeMap::new(),
+        };
+        let answering = tables.values().filter(|tunnel| tunnel.policy.answers());
+        tables.keepalives = read_keepalives(generation, answering.map(|tunnel| tunnel.id).collect())?;
+        Ok(tables)
     }
 
     /// Fills the empty maps of a loaded object, all but those that it shares with another one.
@@ -69,6 +74,11 @@ impl Tables {
         maps.fill(NEXT_HOPS, onward)?;
         let slots = (0..slots(self.cores.len())).zip(self.cores.iter().copied().chain(iter::repeat(NO_CORE)));
         maps.fill(CORES, slots)?;
+        let quotas = self.keepalives.iter().map(|(id, rate)| {
+            let rate = (*rate).into();
+            (*id, Quota { due: 0, rate })
+        });
+        maps.fill(KEEPALIVES, quotas)?;
         protect::write(self, ebpf)
     }
 
@@ -149,6 +159,24 @@ fn read_cores(generation: &Generation) -> Result<Vec<u32>> {
         .collect::<Result<_, _>>()
         .with_context(|| cannot_read(&path))?;
     Ok(cores.into_iter().take_while(|&core| core != NO_CORE).collect())
+}
+
+/// The rates of these tunnels. If there are none, an older version may have loaded them, which had no such map.
+fn read_keepalives(generation: &Generation, ids: BTreeSet<u32>) -> Result<BTreeMap<u32, u32>> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let path = generation.map(KEEPALIVES);
+    let quotas: Array<_, Quota> = open(&path)?;
+    let rate = |id| {
+        let Quota { rate, .. } = quotas.get(&id, 0).with_context(|| cannot_read(&path))?;
+        let rate = rate.try_into();
+        Ok((
+            id,
+            rate.with_context(|| format!("{}: tunnel {id} has no valid rate", path.display()))?,
+        ))
+    };
+    ids.into_iter().map(rate).collect()
 }
 
 impl<A: Address> Entries<A>

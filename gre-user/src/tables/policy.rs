@@ -2,7 +2,7 @@
 
 use gre_common::tunnel::{ChecksumPolicy, Deliver, InnerTypes, Policy};
 
-use crate::config::{self, Checksum, InnerType, Mss, Sequence};
+use crate::config::{self, Checksum, InnerType, Keepalive, Mss, Sequence};
 
 const INNER: [(InnerType, InnerTypes); 4] = [
     (InnerType::Ipv4, InnerTypes::IPV4),
@@ -35,10 +35,14 @@ pub(super) fn of(tunnel: &config::Tunnel) -> Policy {
     let policy = Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled)
         .delivering(deliver)
         .with_mss(mss);
-    if tunnel.bypass.is_empty() {
+    let policy = if tunnel.bypass.is_empty() {
         policy
     } else {
         policy.bypassing()
+    };
+    match tunnel.keepalive {
+        Keepalive::Ignore => policy,
+        Keepalive::Reply => policy.answering(),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct TunnelView {
     pub spread: Spread,
     /// The most that TCP SYNs may announce as their MSS.
     pub mss: Mss,
+    /// How many keepalives a second are answered; none if they are left alone.
+    pub keepalive_rate: Option<u32>,
     /// Whether it decapsulates.
     pub enabled: bool,
 }
@@ -123,6 +125,7 @@ impl Tables {
             deliver,
             spread,
             mss: policy::mss(policy),
+            keepalive_rate: self.keepalives.get(&id).copied(),
             enabled: policy.enabled(),
         })
     }
@@ -140,7 +143,8 @@ mod tests {
             "[[tunnel]]\nname = 'b'\nlocal = '198.51.100.20'\nkey = 7\nchecksum = 'ignore'\nsequence = 'ordered'\n\
              remote = ['203.0.113.128/25', '203.0.113.10', 'any']\ninner = ['ethernet']\nenabled = false\n\
              deliver = { interface = 'eth1' }\nspread = '0,2'\n\
-             [[tunnel]]\nname = 'a'\nlocal = '2001:db8::1'\nremote = '2001:db8::2'\ndeliver = 'route'\nmss = 1400",
+             [[tunnel]]\nname = 'a'\nlocal = '2001:db8::1'\nremote = '2001:db8::2'\ndeliver = 'route'\nmss = 1400\n\
+             keepalive = 'reply'\nkeepalive_rate = 3",
             "test",
         )
         .unwrap();
@@ -172,6 +176,8 @@ mod tests {
                 (&tunnel.deliver, &tunnel.spread, tunnel.mss),
                 (&configured.deliver, &configured.spread, configured.mss)
             );
+            let answers = configured.keepalive == config::Keepalive::Reply;
+            assert_eq!(tunnel.keepalive_rate, answers.then_some(configured.keepalive_rate));
         }
     }
 

@@ -9,6 +9,7 @@ mod delivery;
 mod fixtures;
 mod flow;
 mod forward;
+mod keepalive;
 mod offline;
 mod properties;
 mod split;

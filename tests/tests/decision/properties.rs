@@ -24,12 +24,15 @@ thread_local! {
         .collect();
 }
 
-/// The reasons of rows 13 to 16.
-const AFTER_NUMBERS: [Reason; 4] = [
+/// The reasons of rows 13 to 16, and of protection.
+const AFTER_NUMBERS: [Reason; 7] = [
     Reason::Sequence,
     Reason::InnerProtocol,
     Reason::InnerMalformed,
     Reason::Ecn,
+    Reason::Keepalive,
+    Reason::KeepaliveRate,
+    Reason::Loop,
 ];
 
 fn verdict(case: &Case, first: usize) -> Verdict {
@@ -75,7 +78,7 @@ proptest! {
             reference.receive_after(case.cursor, case.silent);
             let before = reference.states();
             let judged = match decide(&Bytes::whole(&case.frame), reference) {
-                Verdict::Deliver(Delivery { tunnel, .. }) => tunnel,
+                Verdict::Deliver(Delivery { tunnel, .. }) | Verdict::Reply(Delivery { tunnel, .. }) => tunnel,
                 Verdict::Refuse { tunnel, reason } if AFTER_NUMBERS.contains(&reason) => tunnel,
                 Verdict::NotOurs | Verdict::Refuse { .. } => 0,
             };

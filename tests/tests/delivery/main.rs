@@ -4,6 +4,7 @@ mod bench;
 mod corpus;
 mod failures;
 mod interface;
+mod keepalive;
 mod leftovers;
 mod lookups;
 mod mss;

@@ -7,6 +7,7 @@ mod attaching;
 mod counting;
 mod dist;
 mod drops;
+mod keepalive;
 mod killed;
 mod loading;
 mod metrics;

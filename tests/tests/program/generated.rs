@@ -55,7 +55,7 @@ fn host_and_kernel_agree() -> Result<()> {
     ));
     let reasons = Reason::ALL.iter().filter(|reason| {
         let possible = splits || **reason != Reason::Headroom;
-        possible && **reason != Reason::Internal && !OF_FORWARDING.contains(reason)
+        possible && **reason != Reason::Internal && !OF_SENDING.contains(reason)
     });
     let wanted = reasons.map(|reason| reason.name()).chain([NOT_OURS, DELIVERED]);
     for verdict in wanted {
@@ -68,8 +68,8 @@ fn host_and_kernel_agree() -> Result<()> {
     Ok(())
 }
 
-/// Reasons of packets that are forwarded, of which the fixtures have none.
-const OF_FORWARDING: [Reason; 8] = [
+/// Reasons of packets that are forwarded or answered, of which the fixtures have none.
+const OF_SENDING: [Reason; 9] = [
     Reason::RouteNoNeighbour,
     Reason::RouteTtl,
     Reason::RouteTooBig,
@@ -78,10 +78,12 @@ const OF_FORWARDING: [Reason; 8] = [
     Reason::RouteDenied,
     Reason::SpreadFull,
     Reason::RedirectFailed,
+    Reason::KeepaliveRate,
 ];
 
 const NOT_OURS: &str = "not ours";
 const DELIVERED: &str = "delivered";
+const ANSWERED: &str = "answered";
 const TOO_SHORT: &str = "too short to be test-run";
 
 /// The program and the reference for each of [`CONFIGS`].
@@ -179,6 +181,7 @@ impl Both {
             Verdict::Refuse { reason, .. } => reason.name(),
             Verdict::Deliver(delivery) if delivery.restart => Reason::SequenceRestart.name(),
             Verdict::Deliver(_) => DELIVERED,
+            Verdict::Reply(_) => ANSWERED,
         });
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, PerCpuArray};
-use aya::programs::{ProgramError, ProgramInfo, TestRun, TestRunOptions};
+use aya::programs::{ProgramError, ProgramInfo, TestRun, TestRunOptions, Xdp};
 use gre_common::Reason;
 use gre_common::counters::Counters;
 use gre_common::maps::{BUCKETS, COUNTERS, READER, SEQUENCES};
@@ -170,6 +170,11 @@ impl Kernel {
         u32::try_from(nanoseconds).context("a run takes less than seconds")
     }
 
+    /// The program that decapsulates, for whoever runs it by himself.
+    pub(crate) fn program(&mut self) -> Result<&Xdp> {
+        self.datapath.program().map(|program| &*program)
+    }
+
     /// Runs the program on a frame with `first` bytes in the first buffer, at least [`SHORTEST`].
     pub(crate) fn run_split(&mut self, frame: &[u8], first: usize) -> Result<Outcome> {
         ensure!(
@@ -229,12 +234,13 @@ impl Kernel {
             .run_in(frame, first.map(|first| context(first, NO_INTERFACE)))
             .with_context(|| format!("{first:?} bytes in the first buffer"))?;
         let passed = match run.action {
-            XDP_PASS => Some(run.frame),
+            XDP_PASS | XDP_TX => Some(run.frame),
             XDP_DROP => None,
             other => bail!("XDP action {other}"),
         };
         Ok(Outcome {
             passed,
+            returned: run.action == XDP_TX,
             counted: run.counted,
         })
     }

@@ -32,6 +32,7 @@ fn tunnel(local: u8, lines: &str) -> String {
 const ROUTE: &str = "deliver = 'route'";
 const INTERFACE: &str = "deliver = { interface = 'lan0' }";
 const TO_ALL: &str = "spread = 'all'";
+const KEEPALIVE: &str = "keepalive = 'reply'";
 
 /// A tunnel to the stack, and one for each of the lines beside it.
 fn beside_stack(lines: &[&str]) -> String {
@@ -58,6 +59,8 @@ fn verifies_with_room_to_spare() -> Result<()> {
         beside_stack(&[TO_ALL]),
         beside_stack(&[ROUTE, INTERFACE]),
         beside_stack(&[ROUTE, INTERFACE, TO_ALL]),
+        beside_stack(&[KEEPALIVE]),
+        beside_stack(&[ROUTE, INTERFACE, TO_ALL, KEEPALIVE]),
         beside_stack(&[ROUTE, INTERFACE, TO_ALL])
             + &tunnel(30, "key = 7\nsequence = 'ordered'\nmss = 1400").replace(".10'", ".0/24'"),
     ];
@@ -112,6 +115,7 @@ fn what_is_not_configured_is_not_loaded() -> Result<()> {
         "enabled = false",
         "key = 7",
         "inner = ['ipv6']",
+        "keepalive = 'ignore'\nkeepalive_rate = 7",
     ] {
         ensure!(sizes(&[lines])? == stack, "{lines}: not the same program");
     }
@@ -120,7 +124,14 @@ fn what_is_not_configured_is_not_loaded() -> Result<()> {
     ensure!(route.keys().eq([DECAP, FORWARD, PASS]), "{route:?}");
     ensure!(interface.keys().eq([DECAP, FORWARD, PASS]), "{interface:?}");
     ensure!(spread.keys().eq([DECAP, PASS, SPREAD]), "{spread:?}");
-    for (what, sizes) in [("route", &route), ("interface", &interface), ("spread", &spread)] {
+    let keepalive = sizes(&[KEEPALIVE])?;
+    ensure!(keepalive.keys().eq([DECAP, PASS]), "{keepalive:?}");
+    for (what, sizes) in [
+        ("route", &route),
+        ("interface", &interface),
+        ("spread", &spread),
+        ("keepalive", &keepalive),
+    ] {
         ensure!(
             stack[DECAP] < sizes[DECAP],
             "{what}: {} bytes, {} for the stack",
@@ -145,7 +156,8 @@ fn what_is_not_configured_is_not_loaded() -> Result<()> {
     ensure!(both[DECAP] < all[DECAP] && spread[DECAP] < all[DECAP], "{all:?}");
     ensure!(both[FORWARD] == all[FORWARD] && spread[SPREAD] < all[SPREAD], "{all:?}");
     say(&format!(
-        "bytes: {stack:?} for the stack, {route:?} by route, {interface:?} to an interface, {spread:?} spread, {all:?} all"
+        "bytes: {stack:?} for the stack, {route:?} by route, {interface:?} to an interface, {spread:?} spread, {all:?} all, \
+         {keepalive:?} with keepalives answered"
     ));
     Ok(())
 }

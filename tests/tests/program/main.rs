@@ -11,6 +11,7 @@ mod buffers;
 mod fixtures;
 mod forwarding;
 mod generated;
+mod keepalive;
 mod kernel;
 mod loaded;
 mod router;

@@ -47,3 +47,11 @@ fn strip(delivery: &Delivery, frame: &[u8]) -> Vec<u8> {
     }
     out
 }
+
+/// The frame that a keepalive becomes when it is answered.
+pub(crate) fn turn_round(delivery: &Delivery, frame: &[u8]) -> Vec<u8> {
+    let mut out = strip(delivery, frame);
+    let (destination, source) = out[..12].split_at_mut(6);
+    destination.swap_with_slice(source);
+    out
+}

@@ -6,7 +6,7 @@ use std::fmt;
 use gre_common::{Action, Reason, Verdict};
 use gre_tests::fixtures::Expect;
 
-use super::carry_out::{carry_out, lowered};
+use super::carry_out::{carry_out, lowered, turn_round};
 use super::reference::Reference;
 
 /// What became of a packet.
@@ -14,6 +14,8 @@ use super::reference::Reference;
 pub(crate) struct Outcome {
     /// The frame as it went on; none if it was dropped.
     pub(crate) passed: Option<Vec<u8>>,
+    /// Whether it went on by going back where it came from.
+    pub(crate) returned: bool,
     /// By how much each counter went up, those that did.
     pub(crate) counted: Counted,
 }
@@ -51,8 +53,13 @@ const WITHOUT_TUNNEL: [&str; 7] = [
 
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { passed, counted } = self;
-        write!(f, "{}, counted {counted:?}", shown(passed.as_deref()))
+        let Self {
+            passed,
+            returned,
+            counted,
+        } = self;
+        let back = if *returned { " back" } else { "" };
+        write!(f, "{}{back}, counted {counted:?}", shown(passed.as_deref()))
     }
 }
 
@@ -68,10 +75,12 @@ impl Outcome {
         match verdict {
             Verdict::NotOurs => Self {
                 passed: whole(),
+                returned: false,
                 counted: Counted::new(),
             },
             Verdict::Refuse { tunnel, reason } => Self {
                 passed: if reason.action() == Action::Pass { whole() } else { None },
+                returned: false,
                 counted: Counted::from([((*tunnel, Counter::of(*reason)), 1)]),
             },
             Verdict::Deliver(delivery) => {
@@ -92,9 +101,15 @@ impl Outcome {
                 }
                 Self {
                     passed: Some(carry_out(delivery, frame, first)),
+                    returned: false,
                     counted,
                 }
             }
+            Verdict::Reply(delivery) => Self {
+                passed: Some(turn_round(delivery, frame)),
+                returned: true,
+                counted: Counted::from([((delivery.tunnel, Counter::of(Reason::Keepalive)), 1)]),
+            },
         }
     }
 
@@ -130,7 +145,7 @@ impl Outcome {
                 (Some(frame.as_slice()), counted)
             }
         };
-        if self.passed.as_deref() != passed {
+        if self.passed.as_deref() != passed || self.returned {
             let (wanted, got) = (shown(passed), shown(self.passed.as_deref()));
             return Err(format!("wanted {wanted}\ngot    {got}"));
         }

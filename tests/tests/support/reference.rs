@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use gre_common::Tables;
 use gre_common::endpoints::{Endpoints, Ipv4, Ipv6};
+use gre_common::keepalive::Quota;
 use gre_common::link::Mac;
 use gre_common::protect::Guard;
 use gre_common::sequence::{self, Order, SequenceState};
 use gre_common::tunnel::{ChecksumPolicy, Cores, Deliver, InnerTypes, Policy, Tunnel};
-use gre_user::config::{self, Checksum, Config, ConfigError, InnerType, Mss, Sequence, Unknown};
+use gre_user::config::{self, Checksum, Config, ConfigError, InnerType, Keepalive, Mss, Sequence, Unknown};
 
 /// A time at which no silence is too short, in nanoseconds. Any other would do.
 const START: u64 = 1 << 50;
@@ -22,6 +23,7 @@ pub(crate) struct Reference {
     /// The MAC address of the interface that packets come in on.
     own_mac: Option<Mac>,
     states: RefCell<Vec<SequenceState>>,
+    quotas: RefCell<Vec<Quota>>,
     now: Cell<u64>,
 }
 
@@ -42,10 +44,13 @@ impl Reference {
     pub(crate) fn on(own_mac: Option<Mac>, text: &str) -> Result<Self, ConfigError> {
         let config = Config::from_str(text, "fixture")?;
         let states = RefCell::new(vec![SequenceState::default(); config.tunnels.len()]);
+        let rates = config.tunnels.iter().map(|tunnel| tunnel.keepalive_rate.into());
+        let quotas = RefCell::new(rates.map(|rate| Quota { due: 0, rate }).collect());
         Ok(Self {
             config,
             own_mac,
             states,
+            quotas,
             now: Cell::new(START),
         })
     }
@@ -149,6 +154,18 @@ impl Tables for Reference {
         order
     }
 
+    fn answers(&self) -> bool {
+        let mut tunnels = self.config.tunnels.iter();
+        tunnels.any(|tunnel| tunnel.keepalive == Keepalive::Reply)
+    }
+
+    fn may_answer(&self, tunnel: u32) -> bool {
+        let quota = &mut self.quotas.borrow_mut()[tunnel as usize - 1];
+        let due = quota.take(self.now.get());
+        quota.due = due.unwrap_or(quota.due);
+        due.is_some()
+    }
+
     fn inner_destinations(&self) -> Guard {
         guard(self.config.protect.inner_destinations)
     }
@@ -206,10 +223,15 @@ fn policy(tunnel: &config::Tunnel) -> Policy {
     let policy = Policy::new(checksum, tunnel.sequence == Sequence::Ordered, inner, tunnel.enabled)
         .delivering(deliver)
         .with_mss(mss);
-    if tunnel.bypass.is_empty() {
+    let policy = if tunnel.bypass.is_empty() {
         policy
     } else {
         policy.bypassing()
+    };
+    if tunnel.keepalive == Keepalive::Reply {
+        policy.answering()
+    } else {
+        policy
     }
 }
 

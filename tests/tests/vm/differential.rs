@@ -70,6 +70,8 @@ enum Difference {
     /// Bits 6 to 12 of Reserved0 must be ignored (RFC 2784 section 2.3); the kernel takes bits 9 to 12 for a part of the version,
     /// which it then does not know (gre_rcv()).
     Ignored,
+    /// An inner packet to the outer source must be dropped (RFC 2784 section 3.1); the kernel's device takes it like any other.
+    Loop,
     /// A GRE packet of less than 12 bytes, as short MPLS, is none to the kernel (gre_rcv()).
     Short,
     /// Outer ECT(1) over inner ECT(0) becomes ECT(1) (RFC 6040 section 4.2); old kernels leave ECT(0).
@@ -143,6 +145,7 @@ impl Both {
                     }
                 }
             }
+            Verdict::Reply(_) => bail!("answered, though no tunnel here answers keepalives\n{}", report()),
             // The kernel gets it as it came: what it does with it is what it does without our program.
             Verdict::Refuse { reason, .. } if passes(*reason) => "passed",
             Verdict::NotOurs if received.kernels.is_empty() => "not ours",
@@ -152,6 +155,7 @@ impl Both {
                 Reason::GreReserved => return self.differ(Difference::Reserved),
                 Reason::InnerMalformed => return self.differ(Difference::InnerMalformed),
                 Reason::ChecksumPolicy => return self.differ(Difference::ChecksumPolicy),
+                Reason::Loop => return self.differ(Difference::Loop),
                 _ => bail!("ours drops, the kernel delivers\n{}", report()),
             },
         };

@@ -70,6 +70,7 @@ fn explain(offline: &Offline, packet: &Captured<'_>) -> String {
             let notes: String = notes.map(|(_, reason)| format!(", {}", reason.name())).collect();
             format!("deliver: from {}{notes}", of(delivery.tunnel))
         }
+        Judgement::Decided(Verdict::Reply(delivery)) => format!("reply: keepalive in {}", of(delivery.tunnel)),
     }
 }
 

@@ -117,7 +117,6 @@ fn what_this_version_supports_is_accepted() {
     for (value, supported) in [
         ("clamp_mss = \"auto\"", "clamp_mss = \"off\""),
         ("mss      = 1400", "mss      = \"off\""),
-        ("keepalive = \"reply\"", "keepalive = \"ignore\""),
         ("probes   = \"route\"", "probes   = \"off\""),
         ("lockdown = \"enforce\"", "lockdown = \"off\""),
     ] {

@@ -1,6 +1,6 @@
 //! An interface of the configuration, whatever the mode.
 
-use crate::config::{Config, Deliver, Interface, Mode, Spread};
+use crate::config::{Config, Deliver, Interface, Keepalive, Mode, Spread, Tunnel};
 
 use super::super::facts::{Facts, InterfaceFacts};
 use super::super::finding::Finding;
@@ -154,10 +154,10 @@ fn queues(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding
 
 /// A tag that the card has taken out stays with a packet that the stack gets, and is lost with one that is redirected.
 fn vlan(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding> {
-    let redirects = config
-        .tunnels
-        .iter()
-        .any(|tunnel| tunnel.enabled && (tunnel.deliver != Deliver::Stack || tunnel.spread != Spread::Off));
+    let sends = |tunnel: &Tunnel| {
+        tunnel.deliver != Deliver::Stack || tunnel.spread != Spread::Off || tunnel.keepalive != Keepalive::Ignore
+    };
+    let redirects = config.tunnels.iter().any(|tunnel| tunnel.enabled && sends(tunnel));
     // What the offloads are if they cannot be read is told with the other offloads.
     let strips = found
         .offloads
@@ -166,8 +166,8 @@ fn vlan(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding> 
     (redirects && strips).then(|| {
         Finding::note(
             name,
-            "takes VLAN tags out of frames, which are then lost on the way to other cores, and the program cannot tell VLANs \
-             apart when it delivers elsewhere than to the stack",
+            "takes VLAN tags out of frames, which are then lost on the way to other cores and from answered keepalives, and the \
+             program cannot tell VLANs apart when it delivers elsewhere than to the stack",
             format!("if GRE arrives in VLANs, run `ethtool -K {name} rxvlan off`"),
         )
     })
@@ -338,16 +338,22 @@ mod tests {
     fn vlan() {
         let strips = |case: &mut Case| case.eth0().offloads = Ok(["rx-vlan-hw-parse".to_owned()].into());
         assert_found(strips, &[]);
-        assert_found(
-            |case| {
-                strips(case);
-                case.config.tunnels[0].deliver = Deliver::Route;
-            },
-            &[
-                "note: eth0: takes VLAN tags out of frames, which are then lost on the way to other cores, and the program \
-               cannot tell VLANs apart when it delivers elsewhere than to the stack; if GRE arrives in VLANs, run `ethtool -K \
-               eth0 rxvlan off`",
-            ],
-        );
+        let sends: [fn(&mut Tunnel); 2] = [
+            |tunnel| tunnel.deliver = Deliver::Route,
+            |tunnel| tunnel.keepalive = Keepalive::Reply,
+        ];
+        for send in sends {
+            assert_found(
+                |case| {
+                    strips(case);
+                    send(&mut case.config.tunnels[0]);
+                },
+                &[
+                    "note: eth0: takes VLAN tags out of frames, which are then lost on the way to other cores and from answered \
+                   keepalives, and the program cannot tell VLANs apart when it delivers elsewhere than to the stack; if GRE \
+                   arrives in VLANs, run `ethtool -K eth0 rxvlan off`",
+                ],
+            );
+        }
     }
 }

@@ -17,9 +17,21 @@ pub(super) const LOCAL: &str = "198.51.100.20";
 pub(super) fn frame() -> impl Strategy<Value = Vec<u8>> {
     let padding = prop_oneof![3 => Just(0), 1 => 1..60_usize];
     let total_length = weighted(0.05, any::<u16>());
-    (link(), outer(), gre(), payload(), padding, total_length).prop_map(
-        |(link, mut outer, mut gre, (protocol, payload), padding, total_length)| {
+    let returning = weighted(
+        0.05,
+        (select(vec![0, 0, 4, ETHERTYPE_IPV6, ETHERTYPE_IPV4]), gre(), 0..6_usize),
+    );
+    (link(), outer(), gre(), payload(), padding, total_length, returning).prop_map(
+        |(link, mut outer, mut gre, (protocol, mut payload), padding, total_length, returning)| {
             gre.protocol = protocol.unwrap_or(gre.protocol);
+            if let Some((kind, inner, content)) = returning {
+                gre.protocol = outer.ethertype();
+                let inner = Gre {
+                    protocol: kind,
+                    ..inner
+                };
+                payload = back(&outer, &inner.packet(&noise(content.saturating_sub(3), 0)));
+            }
             if let Some(total) = total_length {
                 outer.set_total_length(total.max(40));
             }
@@ -34,6 +46,26 @@ pub(super) fn frame() -> impl Strategy<Value = Vec<u8>> {
             .frame()
         },
     )
+}
+
+/// A GRE packet that goes back to where the outer one came from, as a keepalive does.
+fn back(outer: &Outer, content: &[u8]) -> Vec<u8> {
+    match outer {
+        Outer::V4(outer) => Ipv4 {
+            source: outer.destination,
+            destination: outer.source,
+            protocol: PROTOCOL_GRE,
+            ..Ipv4::default()
+        }
+        .packet(content),
+        Outer::V6(outer) => Ipv6 {
+            source: outer.destination,
+            destination: outer.source,
+            next_header: PROTOCOL_GRE,
+            ..Ipv6::default()
+        }
+        .packet(content),
+    }
 }
 
 fn link() -> impl Strategy<Value = Link> {
