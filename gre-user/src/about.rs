@@ -12,7 +12,7 @@ use gre_common::siphash::Key;
 
 use crate::bpf::batch;
 use crate::layout::FINGERPRINT;
-use crate::settings::{Guards, LogLevel, Settings};
+use crate::settings::{Features, Guards, LogLevel, Settings};
 use crate::state::Generation;
 use crate::tables::{open, unusable};
 
@@ -20,14 +20,17 @@ use crate::tables::{open, unusable};
 const SETTINGS: &str = "SETTINGS";
 /// Array of [`Label`] by the index of a reason's counter.
 const REASONS: &str = "REASONS";
+/// Array of one `u64`: how often a change of the maps in place has begun or ended. Odd while one is under way, or where one
+/// was killed.
+const REVISION: &str = "REVISION";
 
 /// What all that is pinned means. It changes when another version could misread this one's state: by itself with the layout of a map,
 /// by hand with the meaning of what is in one.
-const FORMAT: u64 = FINGERPRINT ^ 3;
+const FORMAT: u64 = FINGERPRINT ^ 4;
 
-/// Format, whether what no tunnel matches is dropped, log level, length of the cores' queues, the flow hash's key, and
-/// the guard of inner destinations.
-type Words = [u64; 7];
+/// Format, whether what no tunnel matches is dropped, log level, length of the cores' queues, the flow hash's key, the
+/// guard of inner destinations, and the features that are not pruned.
+type Words = [u64; 8];
 
 /// Settings that are compiled into the program.
 pub(crate) struct CompiledIn {
@@ -41,6 +44,8 @@ pub(crate) struct CompiledIn {
     pub(crate) flow_key: Key,
     /// How strictly the rules of `[protect]` are kept.
     pub(crate) guards: Guards,
+    /// What is not pruned.
+    pub(crate) features: Features,
 }
 
 /// A reason's name and action, zero-padded.
@@ -62,11 +67,17 @@ pub(crate) fn pin(generation: &Generation, settings: &Settings) -> Result<()> {
         key0,
         key1,
         settings.guards.inner_destinations as u64,
+        settings.features.bits(),
     ];
     words.set(0, values, 0).with_context(|| cannot_make(SETTINGS))?;
     words
         .pin(generation.map(SETTINGS))
         .with_context(|| cannot_make(SETTINGS))?;
+
+    let revision: Array<MapData, u64> = Array::create(1, 0).with_context(|| cannot_make(REVISION))?;
+    revision
+        .pin(generation.map(REVISION))
+        .with_context(|| cannot_make(REVISION))?;
 
     let mut reasons: Array<MapData, Label> =
         Array::create(Reason::COUNT as u32, 0).with_context(|| cannot_make(REASONS))?;
@@ -111,6 +122,7 @@ pub(crate) fn read(generation: &Generation) -> Result<CompiledIn> {
         key0,
         key1,
         inner_destinations,
+        features,
     ] = words.get(&0, 0).with_context(|| cannot_read(&path))?;
     let log_level = u32::try_from(log_level).ok().and_then(LogLevel::from_repr);
     match (log_level, u32::try_from(spread_queue)) {
@@ -122,12 +134,45 @@ pub(crate) fn read(generation: &Generation) -> Result<CompiledIn> {
             guards: Guards {
                 inner_destinations: Guard::from_number(inner_destinations as u8),
             },
+            features: Features::from_bits(features),
         }),
         _ => bail!(
             "{}: is laid out by another version of gre-decap; use that one",
             path.display()
         ),
     }
+}
+
+/// How often a change of a generation's maps in place has begun or ended.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub(crate) fn revision(generation: &Generation) -> Result<u64> {
+    let path = generation.map(REVISION);
+    let revision: Array<MapData, u64> = open(&path)?;
+    revision.get(&0, 0).with_context(|| cannot_read(&path))
+}
+
+/// Changes a generation's maps in place by `change`, and has readers notice. Only one process at a time may.
+///
+/// # Errors
+///
+/// Those of `change`, or if readers cannot be told.
+pub(crate) fn change_in_place<T>(generation: &Generation, change: impl FnOnce() -> Result<T>) -> Result<T> {
+    let path = generation.map(REVISION);
+    let mut revision: Array<MapData, u64> = open(&path)?;
+    // Odd already where a process was killed.
+    let begun = revision.get(&0, 0).with_context(|| cannot_read(&path))? | 1;
+    let mut tell = |number| {
+        revision
+            .set(0, number, 0)
+            .with_context(|| format!("{}: cannot be written", path.display()))
+    };
+    tell(begun.wrapping_add(2))?;
+    let changed = change();
+    tell(begun.wrapping_add(3))?;
+    changed
 }
 
 /// Whether a generation's counters count the same reasons at the same places as this version's.

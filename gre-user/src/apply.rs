@@ -19,14 +19,14 @@ use crate::about;
 use crate::attach::{Applied, AttachPlan, Attached, Undone, attach_pass, pinned_links};
 use crate::carry::Carry;
 use crate::config::Config;
-use crate::datapath::{self, Datapath, Shared};
+use crate::datapath::{self, Datapath, LOGS, Shared};
 use crate::host::cpus::online_cpus;
 use crate::host::egress::ways;
 use crate::host::{self, Capability, Interface, missing_capabilities};
 use crate::layout::{self, Match};
 use crate::running::Running;
 use crate::settings::{LogLevel, Settings};
-use crate::state::{Generation, Root};
+use crate::state::{Generation, Locked, Root};
 use crate::surroundings::Survey;
 use crate::tables::{Ids, Tables};
 use crate::trial;
@@ -54,11 +54,29 @@ pub struct Outcome {
 pub fn apply(config: &Config, root: &Root, log_level: LogLevel) -> Result<Outcome> {
     datapath::ensure_built_in()?;
     ensure_privileges()?;
-    let locked = root.lock()?;
+    apply_locked(config, &root.lock()?, Cause::Load(log_level))
+}
+
+/// Why the kernel is brought to a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It is the file's. The program logs so much, to this process.
+    Load(LogLevel),
+    /// It is what runs, with a tunnel changed. The program goes on logging as it does, and what a tunnel that runs cannot do is
+    /// no reason to refuse another.
+    Live,
+}
+
+/// The same as [`apply`], for whoever has the right to change the folder already.
+///
+/// # Errors
+///
+/// As [`apply`].
+pub(crate) fn apply_locked(config: &Config, locked: &Locked, cause: Cause) -> Result<Outcome> {
     let root = locked.root();
     let running = root.current()?;
     let runs = running.is_some();
-    let replaced = replace(config, root, running, log_level).map_err(|undone| match (undone.complete, runs) {
+    let replaced = replace(config, root, running, cause).map_err(|undone| match (undone.complete, runs) {
         (false, _) => undone.error,
         (true, true) => anyhow!("{:#}; what was running goes on as before", undone.error),
         (true, false) => match root.remove_if_empty() {
@@ -69,7 +87,7 @@ pub fn apply(config: &Config, root: &Root, log_level: LogLevel) -> Result<Outcom
     replaced.finish(root).context("the configuration is in force, but")
 }
 
-fn ensure_privileges() -> Result<()> {
+pub(crate) fn ensure_privileges() -> Result<()> {
     let missing = missing_capabilities(&Capability::FOR_LOADING)?;
     ensure!(
         missing.is_empty(),
@@ -94,7 +112,7 @@ struct Late {
     running: Running,
 }
 
-fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level: LogLevel) -> Result<Replaced, Undone> {
+fn replace(config: &Config, root: &Root, running: Option<Generation>, cause: Cause) -> Result<Replaced, Undone> {
     let runs = running.is_some();
     let running = running
         .map(Running::read_alike)
@@ -113,20 +131,35 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, log_level:
     let wanted = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
     let ids = Ids::assign_after(wanted, names, former, config.max_tunnels)?;
     let tables = Tables::of(config, &ids, &online_cpus()?)?;
-    let survey = survey(config, &tables, &mut warnings)?;
+    let must_deliver = match cause {
+        Cause::Load(_) => None,
+        Cause::Live => Some(ids.added()),
+    };
+    let survey = survey(config, &tables, must_deliver, &mut warnings)?;
     let flow_key = match &running {
         Some(running) => running.settings.flow_key,
         None => new_flow_key()?,
+    };
+    let log_level = match (cause, &running) {
+        (Cause::Load(log_level), _) => log_level,
+        (Cause::Live, Some(running)) => running.settings.log_level,
+        (Cause::Live, None) => LogLevel::Off,
     };
     let settings = Settings::of(config, &tables, log_level, flow_key);
     let carry = match &running {
         Some(running) => Carry::choose(&running.generation, &ids, config.max_tunnels)?,
         None => Carry::Fresh,
     };
-    let shared = running
+    let mut shared = running
         .as_ref()
         .map(|running| shared(running, carry, &settings, &tables))
         .transpose()?;
+    if cause == Cause::Live
+        && log_level != LogLevel::Off
+        && let Some(shared) = &mut shared
+    {
+        shared.maps.push(LOGS);
+    }
     let mut datapath = Datapath::load(&settings, &tables, shared)?;
 
     let tunnels = tables.names.len();
@@ -222,7 +255,17 @@ fn is_same(running: &Running, settings: &Settings, tables: &Tables, datapath: &m
     let logs = settings.log_level != LogLevel::Off;
     // The tag is a hash of the instructions. What the verifier prunes by comes after it, and is compared as settings.
     let same_program = running.program.tag() == datapath.info()?.tag();
-    Ok(!logs && same_program && running.settings == *settings && running.tables == *tables)
+    Ok(!logs && same_program && running.settings.serve(settings) && holds(&running.tables, tables))
+}
+
+/// Whether the running tables are these, wherever the lists of cores stand.
+fn holds(running: &Tables, tables: &Tables) -> bool {
+    running == tables
+        || running.names == tables.names
+            && tables
+                .clone()
+                .with_cores_of(running)
+                .is_some_and(|tables| tables == *running)
 }
 
 /// Where each program is pinned that a link may run, those that a killed load has left too.
@@ -286,16 +329,25 @@ fn put_in_force(
     }
 }
 
-/// Finds out what the tables need to know of this host. What cannot be found is a warning, or makes the load fail.
-fn survey(config: &Config, tables: &Tables, warnings: &mut Vec<String>) -> Result<Survey> {
+/// Finds out what the tables need to know of this host. What cannot be found is a warning, or, if it concerns a tunnel that
+/// must deliver (all, unless they are given), an error.
+pub(crate) fn survey(
+    config: &Config,
+    tables: &Tables,
+    must_deliver: Option<&[u32]>,
+    warnings: &mut Vec<String>,
+) -> Result<Survey> {
     let on: Vec<_> = config
         .interfaces
         .iter()
         .filter_map(|interface| Interface::by_name(&interface.name).transpose())
         .collect::<Result<_>>()?;
     let mut survey = Survey::take(tables, on.iter(), &ways()?)?;
-    if !survey.errors.is_empty() {
-        return Err(survey.errors.swap_remove(0));
+    for (id, error) in survey.errors.drain(..) {
+        if must_deliver.is_none_or(|ids| ids.contains(&id)) {
+            return Err(error);
+        }
+        warnings.push(format!("{error:#}"));
     }
     warnings.append(&mut survey.warnings);
     // Those that get the program itself need no other.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
-use aya::maps::MapError;
+use aya::maps::{MapData, MapError};
 use gre_common::Reason;
 use gre_common::counters::Counters;
 use gre_common::maps::{ARRIVALS, BUCKETS, CARRIED, COUNTERS, MAX_REDIRECTS, READER, REDIRECTS, SAMPLES, SEQUENCES};
@@ -23,7 +23,7 @@ use crate::counters::{NO_TUNNEL, possible_cpus, read_counters};
 use crate::layout::{self, Match};
 use crate::running::Running;
 use crate::state::Generation;
-use crate::tables::{Ids, Tables, data, map, read_all};
+use crate::tables::{Ids, Tables, data, map, open, read_all, unusable};
 
 /// Maps that say something of each tunnel.
 pub(crate) const BY_TUNNEL: [&str; 4] = [COUNTERS, CARRIED, SEQUENCES, ARRIVALS];
@@ -90,7 +90,7 @@ impl Carry {
     /// If a map cannot be read or written.
     pub(crate) fn prepare(self, ebpf: &mut Ebpf, ids: &Ids, tables: &Tables, running: Option<&Running>) -> Result<()> {
         match (self, running) {
-            (Self::Shared, Some(running)) => clear(ebpf, ids.added(), running),
+            (Self::Shared, Some(running)) => clear(&running.generation, ids.added()),
             (Self::Moved, Some(running)) => copy_sequences(ebpf, tables, running),
             _ => Ok(()),
         }
@@ -136,26 +136,37 @@ fn moved(tables: &Tables, running: &Running) -> Vec<(u32, u32)> {
         .collect()
 }
 
-/// What earlier tunnels with these ids have left.
-fn clear(ebpf: &mut Ebpf, ids: &[u32], running: &Running) -> Result<()> {
+/// Clears what earlier tunnels with these ids have left in a generation's maps.
+///
+/// # Errors
+///
+/// If a map cannot be opened or written.
+pub(crate) fn clear(generation: &Generation, ids: &[u32]) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
+    let pinned = |name| {
+        let path = generation.map(name);
+        MapData::from_pin(&path).map_err(|error| unusable(&path, error))
+    };
     let cpus = possible_cpus()?;
+    let counters = pinned(COUNTERS)?;
     for ids in ids.chunks(1024) {
         let zeros = vec![Counters::ZERO; ids.len() * cpus];
-        batch::write_per_cpu(data(map(ebpf, COUNTERS)?)?, ids, &zeros, cpus).with_context(|| cannot_write(COUNTERS))?;
+        batch::write_per_cpu(&counters, ids, &zeros, cpus).with_context(|| cannot_write(COUNTERS))?;
     }
-    let carried: BTreeMap<u32, Counters> = read_all(&running.generation.map(CARRIED))?.into_iter().collect();
-    let mut map_of_carried = aya::maps::HashMap::<_, u32, Counters>::try_from(map(ebpf, CARRIED)?)?;
+    let carried: BTreeMap<u32, Counters> = read_all(&generation.map(CARRIED))?.into_iter().collect();
+    let mut map_of_carried: aya::maps::HashMap<MapData, u32, Counters> = open(&generation.map(CARRIED))?;
     for id in ids.iter().filter(|id| carried.contains_key(id)) {
         match map_of_carried.remove(id) {
             Ok(()) | Err(MapError::KeyNotFound) => {}
             Err(error) => return Err(error).with_context(|| cannot_write(CARRIED)),
         }
     }
-    write(ebpf, SEQUENCES, ids.iter().map(|id| (*id, SequenceState::default())))?;
-    write(ebpf, ARRIVALS, ids.iter().map(|id| (*id, 0u64)))
+    let sequences = ids.iter().map(|id| (*id, SequenceState::default()));
+    batch::write(&pinned(SEQUENCES)?, sequences).with_context(|| cannot_write(SEQUENCES))?;
+    let arrivals = ids.iter().map(|id| (*id, 0u64));
+    batch::write(&pinned(ARRIVALS)?, arrivals).with_context(|| cannot_write(ARRIVALS))
 }
 
 /// What packets of an ordered tunnel are judged by. What only tells of loss begins anew instead: until the new program runs, numbers

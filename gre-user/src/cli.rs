@@ -1,5 +1,7 @@
 //! The command line.
 
+mod tunnel;
+
 use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -39,14 +41,14 @@ const EXIT_STATUS: &str = "Exit status: 0 done; 1 failed; 2 wrong usage or wrong
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Validate the file, and report what on this host would make it fail or slow
-    Check,
+    Check(Json),
     /// Bring the kernel to what the file says, and exit; again to change what runs, without losing a packet
     Load,
     /// Load, then stay: serve metrics, SIGHUP reads the file again, SIGTERM and SIGINT detach
     Run(Run),
     /// Detach from all interfaces and remove the running state; nothing to do is no failure
     Unload,
-    /// Show interfaces, program and tunnels as they are in the kernel
+    /// Show interfaces, program and tunnels as they are in the kernel, and where they differ from the file
     Status(Json),
     /// Show counters per tunnel and reason
     Stats(Stats),
@@ -55,6 +57,10 @@ enum Command {
     /// Follow packets that are not delivered, sampled, until interrupted; a reason's samples are limited to some hundred a
     /// second and CPU
     Drops(Drops),
+    /// Change the tunnels that run, at once and without a packet lost, or show them; a later `load` or reload of the file brings
+    /// back what the file says
+    #[command(subcommand)]
+    Tunnel(tunnel::Command),
     /// Say what a reason means, its likely causes and what to do; without one, list all; or what would be done with each
     /// packet of a capture
     Explain(Explain),
@@ -156,7 +162,7 @@ fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
     };
     let root = Root::new(cli.root);
     match cli.command {
-        Command::Check => check::execute(&cli.config, &root),
+        Command::Check(Json { json }) => check::execute(&cli.config, &root, json),
         Command::Load => load::execute(&cli.config, &root),
         Command::Run(Run {
             listen,
@@ -171,12 +177,13 @@ fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
             run::execute(&cli.config, &root, &options)
         }
         Command::Unload => unload::execute(&root),
-        Command::Status(Json { json }) => status::execute(&root, json),
+        Command::Status(Json { json }) => status::execute(&cli.config, &root, json),
         Command::Stats(Stats {
             json: Json { json },
             watch,
         }) => stats::execute(&root, json, watch),
         Command::Top(Top { interval }) => top::execute(&root, interval),
+        Command::Tunnel(command) => command.execute(&root),
         Command::Drops(Drops {
             reason,
             tunnel,

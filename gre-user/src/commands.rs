@@ -8,4 +8,5 @@ pub mod run;
 pub mod stats;
 pub mod status;
 pub mod top;
+pub mod tunnel;
 pub mod unload;

@@ -23,9 +23,11 @@ mod section;
 mod spread;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tunnel;
 mod unsupported;
 
+use std::fmt;
 use std::path::Path;
 
 use strum::{Display, IntoStaticStr, VariantArray};
@@ -37,6 +39,8 @@ pub use self::interface::{Interface, Mode};
 pub use self::mss::{ClampMss, Mss};
 pub use self::protect::{Guard, Protect};
 pub use self::spread::Spread;
+pub use self::text::Key;
+pub(crate) use self::text::{prefix, remote, string};
 pub use self::tunnel::{Checksum, Keepalive, Probes, Sequence, Tunnel};
 
 use self::item::Item;
@@ -79,6 +83,21 @@ pub struct Config {
     pub protect: Protect,
 }
 
+/// What is valid and yet not as one would think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What is so.
+    pub what: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
 /// What becomes of GRE to a local endpoint that no tunnel matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
@@ -102,8 +121,7 @@ impl Config {
             let line = section::line_at(&bytes, error.valid_up_to());
             ConfigError::new(&origin, Some(line), "not UTF-8; save the file as UTF-8")
         })?;
-        let source = Source { origin: &origin, text };
-        read(&source, |config, sections| {
+        read(&Source::file(&origin, text), |config, sections| {
             unsupported::refuse(config, sections)?;
             consistency::check_cores(config, sections, cores)
         })
@@ -116,19 +134,41 @@ impl Config {
     /// If the text is not TOML, has a key that is not known, a value of the wrong type or out of range, values that
     /// contradict each other, or a feature that this version does not support yet. The first such finding is reported.
     pub fn from_str(text: &str, origin: &str) -> Result<Self, ConfigError> {
-        read(&Source { origin, text }, unsupported::refuse)
+        read(&Source::file(origin, text), unsupported::refuse)
     }
 
-    /// What is valid and yet makes the configuration do nothing: one line each, with the remedy.
-    pub fn warnings(&self) -> Vec<&'static str> {
+    /// This configuration, which runs on a host with these cores online, with one more tunnel: `section` is its section, made
+    /// of what the command line says of the tunnel `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::from_file`], in the words of the command line.
+    pub fn with_tunnel(&self, name: &str, section: &str, cores: &[u32]) -> Result<Self, ConfigError> {
+        let text = format!("{}\n{section}", self.to_text());
+        read(&Source::options(name, &text), |config, sections| {
+            unsupported::refuse(config, sections)?;
+            // Cores that have gone offline since are no matter of this tunnel.
+            match (config.tunnels.last(), sections.tunnels.last()) {
+                (Some(tunnel), Some(section)) => consistency::check_tunnel_cores(tunnel, section, cores),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// What is valid and yet makes the configuration do nothing.
+    pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
+        let mut warn = |what, remedy| warnings.push(Warning { what, remedy });
         if self.interfaces.is_empty() {
-            warnings.push("no [[interface]]: nothing to attach to; add one for each interface that receives GRE");
+            let remedy = "add one for each interface that receives GRE";
+            warn("no [[interface]]: nothing to attach to", remedy);
         }
         if self.tunnels.is_empty() {
-            warnings.push("no [[tunnel]]: nothing to decapsulate; add one for each GRE tunnel that ends on this host");
+            let remedy = "add one for each GRE tunnel that ends on this host";
+            warn("no [[tunnel]]: nothing to decapsulate", remedy);
         } else if self.tunnels.iter().all(|tunnel| !tunnel.enabled) {
-            warnings.push("every [[tunnel]] is disabled: nothing to decapsulate; set `enabled` to true in one");
+            let what = "every [[tunnel]] is disabled: nothing to decapsulate";
+            warn(what, "set `enabled` to true in one");
         }
         warnings
     }

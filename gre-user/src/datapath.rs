@@ -43,6 +43,8 @@ const BY_REMOTE: [&str; 8] = [
 ];
 /// Maps that hold an entry for each tunnel that delivers to an interface.
 const BY_TARGET: [&str; 2] = [TARGETS, NEXT_HOPS];
+/// The ring that the program's log records go through, in builds that log.
+pub(crate) const LOGS: &str = "AYA_LOGS";
 
 /// The program in the kernel, attached to nothing yet. What is not pinned goes when this is dropped.
 pub struct Datapath {
@@ -238,6 +240,11 @@ impl Datapath {
             let path = generation.map(name);
             map(&mut self.ebpf, name)?
                 .pin(&path)
+                .with_context(|| format!("{}: cannot be pinned", path.display()))?;
+        }
+        if let Some(logs) = self.ebpf.map_mut(LOGS) {
+            let path = generation.map(LOGS);
+            logs.pin(&path)
                 .with_context(|| format!("{}: cannot be pinned", path.display()))?;
         }
         let path = generation.program();

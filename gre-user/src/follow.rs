@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use crate::about;
 use crate::attach::{Attached, PinnedLink, attach_again, gone, pinned_links};
 use crate::config::{self, Mode};
 use crate::host::egress::ways;
@@ -22,8 +23,8 @@ pub struct Follower {
     root: Root,
     /// The mode of each interface that the file names.
     modes: BTreeMap<String, Mode>,
-    /// The generation that was in force, and its tables, which may be large and never change.
-    known: Option<(Generation, Tables)>,
+    /// The generation that was in force, its revision then, and its tables, which may be large and seldom change.
+    known: Option<(Generation, u64, Tables)>,
     /// What was reported, so that it is not reported again.
     reported: Vec<String>,
 }
@@ -72,8 +73,9 @@ impl Follower {
         let Some(generation) = root.current()? else {
             return Ok(Followed::default());
         };
+        let revision = about::revision(&generation)?;
         let tables = match self.known.take() {
-            Some((known, tables)) if known == generation => tables,
+            Some((known, at, tables)) if known == generation && at == revision => tables,
             _ => Tables::read(&generation)?,
         };
         let lost = Lost::find(root)?;
@@ -105,9 +107,9 @@ impl Follower {
             }
         }
         confirm_stale(&survey.surroundings.devices)?;
-        self.known = Some((generation, tables));
+        self.known = Some((generation, revision, tables));
 
-        now.extend(survey.errors.iter().map(|error| format!("{error:#}")));
+        now.extend(survey.errors.iter().map(|(_, error)| format!("{error:#}")));
         now.append(&mut survey.warnings);
         followed.warnings = now
             .iter()

@@ -4,7 +4,7 @@
 //! hold) →
 //! [`datapath`] (loaded into the kernel) → [`attach`] (on the interfaces) → [`state`] (pinned, so that it outlives the
 //! process) → [`running`], [`interfaces`] and [`stats`] (read back);
-//! [`follow`] keeps up with the host. [`apply`] is where the steps follow each other.
+//! [`follow`] keeps up with the host, [`live`] changes tunnels while they run. [`apply`] is where the steps follow each other.
 //! The kernel is the only store of what runs: every command works on that.
 
 mod about;
@@ -20,6 +20,7 @@ pub mod config;
 pub mod counters;
 pub mod datapath;
 pub mod decode;
+pub mod difference;
 pub mod error;
 pub mod follow;
 pub mod host;
@@ -27,6 +28,7 @@ mod http;
 pub mod interfaces;
 mod layout;
 pub mod listen;
+pub mod live;
 mod memory;
 mod metrics;
 pub mod offline;

@@ -63,6 +63,42 @@ pub struct Features {
 }
 
 impl Features {
+    /// As bits, in the order of the fields.
+    pub fn bits(self) -> u64 {
+        let Self {
+            prefixes,
+            route,
+            interface,
+            spread,
+            bypass,
+            mss,
+            keepalive,
+        } = self;
+        let features = [prefixes, route, interface, spread, bypass, mss, keepalive];
+        (0..)
+            .zip(features)
+            .fold(0, |bits, (place, feature)| bits | u64::from(feature) << place)
+    }
+
+    /// What [`Features::bits`] has made of them.
+    pub fn from_bits(bits: u64) -> Self {
+        let feature = |place: u32| bits >> place & 1 != 0;
+        Self {
+            prefixes: feature(0),
+            route: feature(1),
+            interface: feature(2),
+            spread: feature(3),
+            bypass: feature(4),
+            mss: feature(5),
+            keepalive: feature(6),
+        }
+    }
+
+    /// Whether all of `needed` are among these.
+    pub fn include(self, needed: Self) -> bool {
+        needed.bits() & !self.bits() == 0
+    }
+
     /// What these tables need.
     pub fn of(tables: &Tables) -> Self {
         Self {
@@ -98,6 +134,13 @@ pub enum LogLevel {
 }
 
 impl Settings {
+    /// Whether a program that was loaded with these does what `wanted` asks for. It may be able to do more: what the last tunnel
+    /// that needed it has left.
+    pub fn serve(&self, wanted: &Self) -> bool {
+        let Self { features, .. } = *wanted;
+        self.features.include(features) && Self { features, ..*self } == *wanted
+    }
+
     /// The settings that a configuration and its tables ask for.
     pub fn of(config: &Config, tables: &Tables, log_level: LogLevel, flow_key: Key) -> Self {
         Self {
@@ -108,6 +151,56 @@ impl Settings {
             flow_key,
             log_level,
             max_tunnels: config.max_tunnels,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> impl Iterator<Item = Features> {
+        (0..128).map(Features::from_bits)
+    }
+
+    #[test]
+    fn features_survive_as_bits() {
+        for (bits, features) in (0..).zip(all()) {
+            assert_eq!(features.bits(), bits);
+        }
+        let route = Features {
+            prefixes: false,
+            route: true,
+            interface: false,
+            spread: false,
+            bypass: false,
+            mss: false,
+            keepalive: false,
+        };
+        assert_eq!(Features::from_bits(route.bits()), route);
+    }
+
+    #[test]
+    fn a_program_that_can_do_more_serves() {
+        let settings = |features| Settings {
+            unknown_drop: false,
+            guards: Guards::default(),
+            features,
+            spread_queue: 1,
+            flow_key: [1, 2],
+            log_level: LogLevel::Off,
+            max_tunnels: 3,
+        };
+        for has in all() {
+            for wants in all() {
+                let serves = has.bits() | wants.bits() == has.bits();
+                assert_eq!(settings(has).serve(&settings(wants)), serves);
+                let other = Settings {
+                    unknown_drop: true,
+                    ..settings(wants)
+                };
+                assert!(!settings(has).serve(&other));
+            }
         }
     }
 }

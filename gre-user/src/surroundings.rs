@@ -36,8 +36,8 @@ pub struct Survey {
     pub surroundings: Surroundings,
     /// Interfaces that take redirected frames once they have an XDP program.
     pub want_program: Vec<Interface>,
-    /// Why a tunnel cannot deliver as configured.
-    pub errors: Vec<Error>,
+    /// Why a tunnel cannot deliver as configured, with the tunnel's id.
+    pub errors: Vec<(u32, Error)>,
     /// Why a tunnel delivers by way of the kernel, a line each.
     pub warnings: Vec<String>,
 }
@@ -112,10 +112,11 @@ impl Survey {
             let tunnel = tables.names.get(id).map_or("?", String::as_str);
             let Some(way) = find(name) else {
                 let names: Vec<_> = ways.iter().map(|way| way.interface.name.as_str()).collect();
-                self.errors.push(anyhow!(
+                let error = anyhow!(
                     "tunnel {tunnel}: delivers to {name}, which is not on this host (in this network namespace); it has: {}",
                     names.join(", ")
-                ));
+                );
+                self.errors.push((*id, error));
                 continue;
             };
             let interface = &way.interface;
@@ -133,7 +134,7 @@ impl Survey {
             } else if let Some(known) = resolved.get(&(interface.index, *next_hop)) {
                 *known
             } else {
-                let found = self.resolve(tunnel, interface, *next_hop, deadline);
+                let found = self.resolve((*id, tunnel), interface, *next_hop, deadline);
                 resolved.insert((interface.index, *next_hop), found);
                 found
             };
@@ -149,7 +150,7 @@ impl Survey {
 
     fn resolve(
         &mut self,
-        tunnel: &str,
+        (id, tunnel): (u32, &str),
         interface: &Interface,
         hop: Option<NextHop>,
         deadline: Instant,
@@ -164,7 +165,7 @@ impl Survey {
                 None
             }
             Err(error) => {
-                self.errors.push(error.context(format!("tunnel {tunnel}")));
+                self.errors.push((id, error.context(format!("tunnel {tunnel}"))));
                 None
             }
         }

@@ -1,6 +1,7 @@
 //! What the datapath looks packets up in: the content of the tunnel maps, made from a configuration or read from the
 //! kernel. Equal values are equal behaviour.
 
+mod change;
 mod cores;
 mod ids;
 mod kernel;

@@ -1,20 +1,23 @@
 //! `status`: interfaces, program and tunnels as they are in the kernel.
 
+pub(super) mod tunnels;
+
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::config::InnerType;
+use crate::difference::Comparison;
 use crate::error::Error;
 use crate::interfaces::{InterfaceView, attached};
 use crate::memory;
 use crate::output::{print, print_json};
-use crate::running::{Running, read_current};
+use crate::running::Running;
 use crate::state::Root;
 use crate::table;
-use crate::tables::TunnelView;
+
+use self::tunnels::TunnelStatus;
 
 /// The JSON of `status --json`.
 #[derive(Debug, Serialize)]
@@ -29,6 +32,8 @@ struct Status {
     map_memory_bytes: Option<u64>,
     log_level: &'static str,
     tunnels: Vec<TunnelStatus>,
+    /// How the configuration file compares with all this.
+    file: Comparison,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,37 +64,16 @@ struct ProgramStatus {
     machine_code_bytes: u32,
 }
 
-#[derive(Debug, Serialize)]
-struct TunnelStatus {
-    name: String,
-    id: u32,
-    local: String,
-    remote: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<u32>,
-    checksum: &'static str,
-    sequence: &'static str,
-    inner: Vec<&'static str>,
-    /// As in the configuration file: "stack", "route", or the interface and next hop.
-    deliver: String,
-    /// "off" or the list of cores.
-    spread: String,
-    /// "off" or a number of bytes.
-    mss: String,
-    /// How many keepalives a second are answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keepalive_rate: Option<u32>,
-    enabled: bool,
-}
-
-/// Shows what is loaded.
+/// Shows what is loaded, and where it differs from the file.
 ///
 /// # Errors
 ///
 /// If nothing is, or it cannot be read.
-pub fn execute(root: &Root, json: bool) -> Result<(), Error> {
-    let running = read_current(root, |generation| Running::read(generation.clone()))?;
-    let status = Status::of(&running, attached(root)?)?;
+pub fn execute(file: &Path, root: &Root, json: bool) -> Result<(), Error> {
+    let running = Running::current(root)?;
+    let interfaces = attached(root)?;
+    let file = Comparison::of(file, &running.config(&interfaces)?)?;
+    let status = Status::of(&running, interfaces, file)?;
     if json {
         print_json(&status)
     } else {
@@ -98,7 +82,7 @@ pub fn execute(root: &Root, json: bool) -> Result<(), Error> {
 }
 
 impl Status {
-    fn of(running: &Running, interfaces: Vec<InterfaceView>) -> Result<Self> {
+    fn of(running: &Running, interfaces: Vec<InterfaceView>, file: Comparison) -> Result<Self> {
         let program = &running.program;
         Ok(Self {
             interfaces: interfaces.into_iter().map(InterfaceStatus::of).collect(),
@@ -114,6 +98,7 @@ impl Status {
             map_memory_bytes: memory::of(&running.generation).ok(),
             log_level: running.settings.log_level.into(),
             tunnels: running.tables.tunnels()?.into_iter().map(TunnelStatus::of).collect(),
+            file,
         })
     }
 
@@ -133,30 +118,7 @@ impl Status {
         });
         let interfaces = table::render(&["interface", "mode", "link", "driver", "program"], 4, interfaces);
 
-        let tunnels = self.tunnels.iter().map(|tunnel| {
-            let key = tunnel.key.map_or_else(|| "-".to_owned(), |key| key.to_string());
-            let enabled = if tunnel.enabled { "yes" } else { "no" };
-            let (remote, inner) = (tunnel.remote.join(" "), tunnel.inner.join(" "));
-            [
-                &tunnel.name,
-                &tunnel.local,
-                &remote,
-                &key,
-                tunnel.checksum,
-                tunnel.sequence,
-                &inner,
-                &tunnel.deliver,
-                &tunnel.spread,
-                &tunnel.mss,
-                enabled,
-            ]
-            .map(str::to_owned)
-            .to_vec()
-        });
-        let header = [
-            "tunnel", "local", "remote", "key", "checksum", "sequence", "inner", "deliver", "spread", "mss", "enabled",
-        ];
-        let tunnels = table::render(&header, header.len(), tunnels);
+        let tunnels = tunnels::text(&self.tunnels);
 
         let Self {
             program,
@@ -164,6 +126,7 @@ impl Status {
             max_tunnels,
             map_memory_bytes,
             log_level,
+            file,
             ..
         } = self;
         let mut about = format!("program {} (tag {}", program.id, program.tag);
@@ -181,7 +144,7 @@ impl Status {
             about.push_str(&format!(" ({} of maps)", table::unit(*bytes as f64, "B")));
         }
         about.push_str(&format!("; log level {log_level}"));
-        format!("{interfaces}\n{about}\n\n{tunnels}")
+        format!("{interfaces}\n{about}\n\n{tunnels}\n{file}")
     }
 }
 
@@ -203,52 +166,6 @@ impl InterfaceStatus {
     }
 }
 
-impl TunnelStatus {
-    fn of(view: TunnelView) -> Self {
-        Self {
-            name: view.name,
-            id: view.id,
-            local: view.local.to_string(),
-            remote: view.remotes.iter().map(remote).collect(),
-            key: view.key,
-            checksum: view.checksum.into(),
-            sequence: view.sequence.into(),
-            inner: view.inner.iter().map(InnerType::into).collect(),
-            deliver: view.deliver.to_string(),
-            spread: view.spread.to_string(),
-            mss: view.mss.to_string(),
-            keepalive_rate: view.keepalive_rate,
-            enabled: view.enabled,
-        }
-    }
-}
-
-/// A remote as the configuration has it.
-fn remote(remote: &IpNet) -> String {
-    match remote.prefix_len() {
-        0 => "any".to_owned(),
-        length if length == remote.max_prefix_len() => remote.addr().to_string(),
-        _ => remote.to_string(),
-    }
-}
-
 fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn remotes_as_configured() {
-        for text in ["203.0.113.10", "203.0.113.0/24", "2001:db8::1", "2001:db8::/32"] {
-            let net = text
-                .parse()
-                .unwrap_or_else(|_| IpNet::from(text.parse::<std::net::IpAddr>().unwrap()));
-            assert_eq!(remote(&net), text);
-        }
-        assert_eq!(remote(&"0.0.0.0/0".parse().unwrap()), "any");
-        assert_eq!(remote(&"::/0".parse().unwrap()), "any");
-    }
 }

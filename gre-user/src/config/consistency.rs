@@ -9,7 +9,7 @@ use super::mss::ClampMss;
 use super::protect::Guard;
 use super::section::{Section, Sections};
 use super::spread::Spread;
-use super::tunnel::Probes;
+use super::tunnel::{Probes, Tunnel};
 use super::{Config, MAX_TUNNELS};
 
 pub(super) fn check(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
@@ -28,8 +28,8 @@ fn distinct_names<'a>(named: impl Iterator<Item = (&'a str, &'a Section<'a>)>, w
     let mut seen = HashMap::new();
     for (name, section) in named {
         if let Some(first) = seen.insert(name, section) {
-            let line = first.line();
-            let message = format!("the {what} of line {line} has the same name; rename or remove one");
+            let place = first.place();
+            let message = format!("the {what} of {place} has the same name; rename or remove one");
             return Err(section.error("name", message));
         }
     }
@@ -54,8 +54,8 @@ fn distinct_endpoints(config: &Config, sections: &Sections<'_>) -> Result<(), Co
                 .key
                 .map_or_else(|| "no key".to_owned(), |key| format!("key {key}"));
             return Err(element.error(format!(
-                "[[tunnel]] \"{name}\" of line {} has {} with local {} and {key} too; change one of them",
-                first.line(),
+                "[[tunnel]] \"{name}\" of {} has {} with local {} and {key} too; change one of them",
+                first.place(),
                 element.written(),
                 tunnel.local,
             )));
@@ -113,16 +113,22 @@ fn spread_is_native(config: &Config, sections: &Sections<'_>) -> Result<(), Conf
 
 /// That every core that a tunnel names is one of `online`.
 pub(super) fn check_cores(config: &Config, sections: &Sections<'_>, online: &[u32]) -> Result<(), ConfigError> {
-    for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
-        let Spread::Cpus(cpus) = &tunnel.spread else { continue };
-        let absent: Vec<_> = cpus.iter().copied().filter(|cpu| !online.contains(cpu)).collect();
-        if !absent.is_empty() {
-            let (absent, online) = (Spread::Cpus(absent), Spread::Cpus(online.to_vec()));
-            let message = format!("no core {absent} is online on this host; it has {online}, or write \"all\"");
-            return Err(section.error("spread", message));
-        }
+    let mut tunnels = config.tunnels.iter().zip(&sections.tunnels);
+    tunnels.try_for_each(|(tunnel, section)| check_tunnel_cores(tunnel, section, online))
+}
+
+/// The same for one tunnel.
+pub(super) fn check_tunnel_cores(tunnel: &Tunnel, section: &Section<'_>, online: &[u32]) -> Result<(), ConfigError> {
+    let Spread::Cpus(cpus) = &tunnel.spread else {
+        return Ok(());
+    };
+    let absent: Vec<_> = cpus.iter().copied().filter(|cpu| !online.contains(cpu)).collect();
+    if absent.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let (absent, online) = (Spread::Cpus(absent), Spread::Cpus(online.to_vec()));
+    let message = format!("no core {absent} is online on this host; it has {online}, or write \"all\"");
+    Err(section.error("spread", message))
 }
 
 fn prefixes_where_needed(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {

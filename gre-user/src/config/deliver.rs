@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::error::{ConfigError, excerpt};
 use super::item::Item;
+use super::text::string;
 use super::{address, interface};
 
 /// Keys of `deliver` where it is a table.
@@ -108,7 +109,7 @@ impl fmt::Display for Deliver {
             Self::Stack => f.write_str("stack"),
             Self::Route => f.write_str("route"),
             Self::Interface { name, next_hop } => {
-                write!(f, "{{ interface = \"{}\"", excerpt(name))?;
+                write!(f, "{{ interface = {}", excerpt(&string(name)))?;
                 if let Some(next_hop) = next_hop {
                     write!(f, ", next_hop = \"{next_hop}\"")?;
                 }

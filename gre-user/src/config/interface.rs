@@ -36,11 +36,23 @@ pub enum Mode {
     Auto,
 }
 
+impl Interface {
+    /// An interface of which the file says no more than this.
+    pub fn plain(name: String) -> Self {
+        Self {
+            name,
+            mode: Mode::Native,
+            clamp_mss: ClampMss::Off,
+        }
+    }
+}
+
 pub(super) fn read(section: &Section<'_>) -> Result<Interface, ConfigError> {
+    let default = Interface::plain(name(&section.require("name", "\"eth0\"")?)?);
     Ok(Interface {
-        name: name(&section.require("name", "\"eth0\"")?)?,
-        mode: section.optional("mode", Mode::Native, Item::choice)?,
-        clamp_mss: section.optional("clamp_mss", ClampMss::Off, ClampMss::read)?,
+        mode: section.optional("mode", default.mode, Item::choice)?,
+        clamp_mss: section.optional("clamp_mss", default.clamp_mss, ClampMss::read)?,
+        name: default.name,
     })
 }
 

@@ -46,6 +46,17 @@ impl From<Guard> for gre_common::protect::Guard {
     }
 }
 
+impl From<gre_common::protect::Guard> for Guard {
+    fn from(guard: gre_common::protect::Guard) -> Self {
+        use gre_common::protect::Guard;
+        match guard {
+            Guard::Off => Self::Off,
+            Guard::Monitor => Self::Monitor,
+            Guard::Enforce => Self::Enforce,
+        }
+    }
+}
+
 impl Default for Protect {
     fn default() -> Self {
         Self {

@@ -9,13 +9,36 @@ use super::error::{ConfigError, excerpt};
 use super::item::Item;
 use super::{interface, protect, tunnel};
 
-/// The text of a configuration and what errors call it.
+/// The text of a configuration, and how errors speak of it.
 pub(super) struct Source<'a> {
-    pub(super) origin: &'a str,
-    pub(super) text: &'a str,
+    origin: &'a str,
+    text: &'a str,
+    voice: Voice<'a>,
+}
+
+/// What whoever reads an error has written.
+#[derive(Clone, Copy)]
+enum Voice<'a> {
+    /// The text.
+    File,
+    /// The options that the section of the tunnel of this name was made of. The rest is what runs.
+    Options(&'a str),
 }
 
 impl<'a> Source<'a> {
+    /// The text of a file, which errors call `origin`.
+    pub(super) fn file(origin: &'a str, text: &'a str) -> Self {
+        let voice = Voice::File;
+        Self { origin, text, voice }
+    }
+
+    /// The text of what runs, with one more tunnel, of this name, from the command line.
+    pub(super) fn options(tunnel: &'a str, text: &'a str) -> Self {
+        let voice = Voice::Options(tunnel);
+        let origin = "what runs";
+        Self { origin, text, voice }
+    }
+
     /// Parses the text as TOML.
     pub(super) fn parse(&self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
         DeTable::parse(self.text).map_err(|error| {
@@ -46,7 +69,11 @@ impl<'a> Source<'a> {
 
     /// An error at a byte of the text.
     pub(super) fn error(&self, offset: usize, message: impl Into<String>) -> ConfigError {
-        ConfigError::new(self.origin, Some(self.line(offset)), message)
+        let line = match self.voice {
+            Voice::File => Some(self.line(offset)),
+            Voice::Options(_) => None,
+        };
+        ConfigError::new(self.origin, line, message)
     }
 }
 
@@ -218,11 +245,26 @@ impl<'a> Section<'a> {
 
     /// An error about a key, at a byte of the text.
     pub(super) fn error_at(&self, offset: usize, key: &'static str, message: impl fmt::Display) -> ConfigError {
-        self.fail(offset, format!("key `{}`: {message}", self.path(key)))
+        let message = match self.options_of() {
+            Some(_) => format!("{}: {message}", option(&self.path(key))),
+            None => format!("key `{}`: {message}", self.path(key)),
+        };
+        self.fail(offset, message)
     }
 
     fn fail(&self, offset: usize, message: String) -> ConfigError {
-        self.source.error(offset, format!("{self}{message}"))
+        match self.options_of() {
+            Some(tunnel) => ConfigError::new(&format!("tunnel {}", excerpt(tunnel)), None, message),
+            None => self.source.error(offset, format!("{self}{message}")),
+        }
+    }
+
+    /// The tunnel's name, if this section was made of options.
+    fn options_of(&self) -> Option<&'a str> {
+        match (self.source.voice, self.heading) {
+            (Voice::Options(tunnel), Heading::Tunnel(_)) if self.name == Some(tunnel) => Some(tunnel),
+            _ => None,
+        }
     }
 
     fn path(&self, key: &str) -> String {
@@ -230,14 +272,27 @@ impl<'a> Section<'a> {
             .map_or_else(|| key.to_owned(), |within| format!("{within}.{key}"))
     }
 
-    /// The line, from 1, on which the section starts.
-    pub(super) fn line(&self) -> usize {
-        self.source.line(self.start)
+    /// Where the section is, for errors about another one.
+    pub(super) fn place(&self) -> String {
+        match self.source.voice {
+            Voice::File => format!("line {}", self.source.line(self.start)),
+            Voice::Options(_) => self.source.origin.to_owned(),
+        }
     }
 
     /// A piece of the text, as a message repeats it.
     pub(super) fn written(&self, span: std::ops::Range<usize>) -> String {
         excerpt(self.source.text.get(span).unwrap_or_default())
+    }
+}
+
+/// The option of `gre-decap tunnel add` that a key of `[[tunnel]]` is given by.
+fn option(key: &str) -> String {
+    match key {
+        "name" => "NAME".to_owned(),
+        "deliver.interface" => "--deliver".to_owned(),
+        "deliver.next_hop" => "--next-hop".to_owned(),
+        key => format!("--{}", key.replace('_', "-")),
     }
 }
 

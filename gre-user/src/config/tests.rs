@@ -14,7 +14,7 @@ pub(super) const TUNNEL: &str = "[[tunnel]]\nname = 'a'\nlocal = '198.51.100.20'
 /// Reads a text that must be valid, whether or not this version supports what it asks for.
 #[track_caller]
 pub(super) fn valid(text: &str) -> Config {
-    match read(&Source { origin: "f.toml", text }, |_, _| Ok(())) {
+    match read(&Source::file("f.toml", text), |_, _| Ok(())) {
         Ok(config) => config,
         Err(error) => panic!("{error}\n{text}"),
     }
@@ -31,7 +31,7 @@ pub(super) fn valid_tunnel(lines: &str) -> Tunnel {
 #[track_caller]
 pub(super) fn assert_errors(cases: &[(&str, &str)]) {
     for (text, line) in cases {
-        match read(&Source { origin: "f.toml", text }, |_, _| Ok(())) {
+        match read(&Source::file("f.toml", text), |_, _| Ok(())) {
             Ok(_) => panic!("accepted, should be {line}:\n{text}"),
             Err(error) => assert_eq!(error.to_string(), format!("f.toml:{line}"), "{text}"),
         }

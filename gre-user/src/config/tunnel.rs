@@ -77,6 +77,29 @@ pub struct Tunnel {
     pub enabled: bool,
 }
 
+impl Tunnel {
+    /// A tunnel of which the file says no more than this.
+    pub fn plain(name: String, local: IpAddr, remotes: Vec<IpNet>) -> Self {
+        Self {
+            name,
+            local,
+            remotes,
+            key: None,
+            checksum: Checksum::Optional,
+            sequence: Sequence::Ignore,
+            inner: [InnerType::Ipv4, InnerType::Ipv6].into_iter().collect(),
+            deliver: Deliver::Stack,
+            spread: Spread::Off,
+            mss: Mss::Off,
+            bypass: Vec::new(),
+            keepalive: Keepalive::Ignore,
+            keepalive_rate: DEFAULT_KEEPALIVE_RATE,
+            probes: Probes::Off,
+            enabled: true,
+        }
+    }
+}
+
 /// How a tunnel treats the checksum field (RFC 2784 section 2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
@@ -125,25 +148,25 @@ pub(super) fn read(section: &Section<'_>) -> Result<Tunnel, ConfigError> {
     let name = name(&section.require("name", "\"scrub-fra\"")?)?;
     let local = address::host(&section.require("local", "\"198.51.100.20\"")?)?;
     let remotes = address::remotes(&section.require("remote", "[\"203.0.113.10\"]")?, local)?;
-    let ip = [InnerType::Ipv4, InnerType::Ipv6].into_iter().collect();
+    let default = Tunnel::plain(name, local, remotes);
     let tunnel = Tunnel {
-        name,
-        local,
-        remotes,
-        key: section.optional("key", None, |item| item.integer(0..=u32::MAX).map(Some))?,
-        checksum: section.optional("checksum", Checksum::Optional, Item::choice)?,
-        sequence: section.optional("sequence", Sequence::Ignore, Item::choice)?,
-        inner: section.optional("inner", ip, InnerTypes::read)?,
-        deliver: section.optional("deliver", Deliver::Stack, Deliver::read)?,
-        spread: section.optional("spread", Spread::Off, Spread::read)?,
-        mss: section.optional("mss", Mss::Off, Mss::read)?,
-        bypass: section.optional("bypass", Vec::new(), address::prefixes)?,
-        keepalive: section.optional("keepalive", Keepalive::Ignore, Item::choice)?,
-        keepalive_rate: section.optional("keepalive_rate", DEFAULT_KEEPALIVE_RATE, |item| {
+        key: section.optional("key", default.key, |item| item.integer(0..=u32::MAX).map(Some))?,
+        checksum: section.optional("checksum", default.checksum, Item::choice)?,
+        sequence: section.optional("sequence", default.sequence, Item::choice)?,
+        inner: section.optional("inner", default.inner, InnerTypes::read)?,
+        deliver: section.optional("deliver", default.deliver, Deliver::read)?,
+        spread: section.optional("spread", default.spread, Spread::read)?,
+        mss: section.optional("mss", default.mss, Mss::read)?,
+        bypass: section.optional("bypass", default.bypass, address::prefixes)?,
+        keepalive: section.optional("keepalive", default.keepalive, Item::choice)?,
+        keepalive_rate: section.optional("keepalive_rate", default.keepalive_rate, |item| {
             item.integer(1..=MAX_KEEPALIVE_RATE)
         })?,
-        probes: section.optional("probes", Probes::Off, Item::choice)?,
-        enabled: section.optional("enabled", true, Item::boolean)?,
+        probes: section.optional("probes", default.probes, Item::choice)?,
+        enabled: section.optional("enabled", default.enabled, Item::boolean)?,
+        name: default.name,
+        local: default.local,
+        remotes: default.remotes,
     };
     check_inner(&tunnel, section)?;
     Ok(tunnel)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use libc::{AF_INET, AF_INET6, IFA_ADDRESS, IFA_LOCAL, RTA_DST, RTM_GETADDR, RTM_GETROUTE, RTN_LOCAL};
 use netlink_packet_core::{DecodeError, DefaultNla, parse_ip};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -19,19 +20,38 @@ const IFADDRMSG: usize = 8;
 pub(super) fn local(wanted: &BTreeSet<IpAddr>) -> io::Result<BTreeSet<IpAddr>> {
     let mut netlink = Netlink::open(NETLINK_ROUTE)?;
     // Addresses first, for the routes to those of a VRF are not in the table that a look-up starts from.
-    let answers = netlink.dump(&Message::new(RTM_GETADDR, &[0; IFADDRMSG], &[]))?;
-    let assigned: BTreeSet<_> = answers
-        .iter()
-        .map(address)
-        .collect::<Result<_, _>>()
-        .map_err(io::Error::other)?;
+    let assigned = assigned(&mut netlink)?;
     let mut local = BTreeSet::new();
     for &address in wanted {
-        if assigned.contains(&Some(address)) || is_routed_here(&mut netlink, address)? {
+        if assigned.contains(&address) || is_routed_here(&mut netlink, address)? {
             local.insert(address);
         }
     }
     Ok(local)
+}
+
+/// Those of the prefixes that have an address in them which packets are delivered to here: an interface has it, or a route
+/// of type `local` covers the prefix.
+pub(super) fn within(prefixes: &[IpNet]) -> io::Result<BTreeSet<IpNet>> {
+    let mut within = BTreeSet::new();
+    if prefixes.is_empty() {
+        return Ok(within);
+    }
+    let mut netlink = Netlink::open(NETLINK_ROUTE)?;
+    let assigned = assigned(&mut netlink)?;
+    for prefix in prefixes {
+        if assigned.iter().any(|address| prefix.contains(address)) || is_routed_here(&mut netlink, prefix.network())? {
+            within.insert(*prefix);
+        }
+    }
+    Ok(within)
+}
+
+/// The addresses that interfaces have.
+fn assigned(netlink: &mut Netlink) -> io::Result<BTreeSet<IpAddr>> {
+    let answers = netlink.dump(&Message::new(RTM_GETADDR, &[0; IFADDRMSG], &[]))?;
+    let addresses: Result<BTreeSet<_>, _> = answers.iter().map(address).collect();
+    Ok(addresses.map_err(io::Error::other)?.into_iter().flatten().collect())
 }
 
 /// The address that an answer is about. On a point-to-point link IFA_ADDRESS is the other end's, and IFA_LOCAL ours.

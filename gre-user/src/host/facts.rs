@@ -6,10 +6,12 @@ mod egress;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 
 use crate::attach::pinned_links;
 use crate::config::{Config, Deliver, Spread};
@@ -18,7 +20,7 @@ use crate::state::Root;
 use super::addresses;
 use super::bpf::{self, Bpf};
 use super::capabilities::{Capability, missing_capabilities};
-use super::cpus::possible_cpus;
+use super::cpus::{online_cpus, possible_cpus};
 use super::ethtool::{self, Channels};
 use super::firewall::{self, Rule};
 use super::gre_device::{GreDevice, gre_devices};
@@ -41,7 +43,12 @@ pub(super) struct Facts {
     pub(super) own_programs: Result<BTreeSet<u32>>,
     /// Which of the tunnels' `local` are addresses of this host.
     pub(super) local: Result<BTreeSet<IpAddr>>,
+    /// In which of the protected prefixes this host has addresses.
+    pub(super) protected_here: Result<BTreeSet<IpNet>>,
     pub(super) gre_devices: Result<Vec<GreDevice>>,
+    /// The parameters, as sysctl(8) takes them, without which the kernel answers no keepalive that comes by a GRE device over
+    /// IPv4; by the device's name.
+    pub(super) keepalives: BTreeMap<String, Result<Vec<String>>>,
     /// Firewall rules about incoming GRE.
     pub(super) rules: Result<Vec<Rule>>,
     pub(super) egress: EgressFacts,
@@ -86,6 +93,8 @@ pub(super) struct KernelFacts {
     /// Whether packets that are handed to another CPU go through GRO there; none if that does not matter, or the kernel
     /// does not describe its types.
     pub(super) cpumap_gro: Result<Option<bool>>,
+    /// How many CPUs are online.
+    pub(super) cpus: Result<usize>,
 }
 
 #[derive(Debug)]
@@ -116,6 +125,7 @@ impl Facts {
     /// Reads what matters for a configuration whose state is to be pinned in the folder `root`.
     pub(super) fn read(config: &Config, root: &Path) -> Self {
         let interface = |name: &str| Ok(Interface::by_name(name)?.map(InterfaceFacts::read));
+        let gre_devices = gre_devices().map_err(Into::into);
         let names: BTreeSet<_> = config
             .interfaces
             .iter()
@@ -128,11 +138,35 @@ impl Facts {
             interfaces: names.into_iter().map(|name| (name.clone(), interface(&name))).collect(),
             own_programs: own_programs(root),
             local: addresses::local(&config.tunnels.iter().map(|tunnel| tunnel.local).collect()).map_err(Into::into),
-            gre_devices: gre_devices().map_err(Into::into),
+            protected_here: addresses::within(&config.protect.prefixes).map_err(Into::into),
+            keepalives: keepalives(gre_devices.as_deref().unwrap_or_default()),
+            gre_devices,
             rules: firewall::rules().map_err(Into::into),
             egress: EgressFacts::read(config),
         }
     }
+}
+
+/// A keepalive's inner packet is from an address of this host (`__fib_validate_source()`), and is to be sent on to the other end.
+fn keepalives(devices: &[GreDevice]) -> BTreeMap<String, Result<Vec<String>>> {
+    let lacking = |name: &str| {
+        let both = |parameter| Ok::<_, io::Error>((sysctl::ipv4("all", parameter)?, sysctl::ipv4(name, parameter)?));
+        let (accept_all, accept) = both("accept_local")?;
+        let (filter_all, filter) = both("rp_filter")?;
+        let parameters = [
+            ("accept_local=1", is_on(accept_all) || is_on(accept)),
+            ("forwarding=1", is_on(sysctl::ipv4(name, "forwarding")?)),
+            ("rp_filter=2", filter_all.max(filter) != 1),
+        ];
+        let lacking = parameters.into_iter().filter(|(_, is_set)| !is_set);
+        Ok(lacking.map(|(parameter, _)| sysctl::name(name, parameter)).collect())
+    };
+    let devices = devices
+        .iter()
+        .filter(|device| device.is_ipv4 && !device.carries_ethernet);
+    devices
+        .map(|device| (device.name.clone(), lacking(&device.name)))
+        .collect()
 }
 
 fn own_programs(root: &Path) -> Result<BTreeSet<u32>> {
@@ -154,6 +188,7 @@ impl KernelFacts {
             missing_capabilities: missing_capabilities(&Capability::FOR_LOADING),
             root_in_bpffs: bpf::is_in_bpffs(root).map_err(Into::into),
             cpumap_gro: if spread_to_stack { cpumap_gro() } else { Ok(None) },
+            cpus: online_cpus().map(|cpus| cpus.len()),
         }
     }
 }

@@ -12,7 +12,9 @@ use strum::Display;
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
-    /// What it is about: an interface's name, `tunnel NAME`, `tunnels NAME, NAME and …`, `kernel`, `memory`, `capabilities`, `--root DIR`, `firewall`.
+    /// What it is about, in JSON `where`: an interface's name, `tunnel NAME`, `tunnels NAME, NAME and …`, `kernel`, `memory`,
+    /// `capabilities`, `--root DIR`, `firewall`, the configuration file.
+    #[serde(rename = "where")]
     pub subject: String,
     /// What is so.
     pub what: String,
@@ -38,7 +40,7 @@ impl Finding {
         Self::new(Severity::Error, subject, what, remedy)
     }
 
-    pub(super) fn warning(subject: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn warning(subject: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(Severity::Warning, subject, what, remedy)
     }
 

@@ -19,18 +19,18 @@ use crate::bpf::batch;
 use crate::state::Generation;
 
 /// The names of one family's maps.
-struct Names {
-    tunnels: &'static str,
-    prefixes: &'static str,
-    locals: &'static str,
+pub(super) struct Names {
+    pub(super) tunnels: &'static str,
+    pub(super) prefixes: &'static str,
+    pub(super) locals: &'static str,
 }
 
-const V4: Names = Names {
+pub(super) const V4: Names = Names {
     tunnels: TUNNELS4,
     prefixes: PREFIXES4,
     locals: LOCALS4,
 };
-const V6: Names = Names {
+pub(super) const V6: Names = Names {
     tunnels: TUNNELS6,
     prefixes: PREFIXES6,
     locals: LOCALS6,
@@ -270,7 +270,7 @@ pub(super) fn cannot_write(map: &str) -> String {
 }
 
 /// A name as the map holds it. The configuration keeps names shorter than the room for them.
-fn padded(name: &str) -> TunnelName {
+pub(super) fn padded(name: &str) -> TunnelName {
     let mut padded: TunnelName = [0; _];
     for (to, from) in padded.iter_mut().zip(name.bytes()) {
         *to = from;

@@ -13,7 +13,21 @@ use ipnet::IpNet;
 
 use super::kernel::{cannot_read, cannot_write};
 use super::{Address, Tables, map, open, v4, v6};
+use crate::config::Protect;
+use crate::settings::Guards;
 use crate::state::Generation;
+
+impl Tables {
+    /// `[protect]` as a file would have it, with these guards. What this version does not do yet is as without one.
+    pub fn protect(&self, guards: Guards) -> Protect {
+        let Guards { inner_destinations } = guards;
+        Protect {
+            prefixes: self.protected.iter().copied().collect(),
+            inner_destinations: inner_destinations.into(),
+            ..Protect::default()
+        }
+    }
+}
 
 /// Reads what is protected.
 pub(super) fn read_protected(generation: &Generation) -> Result<BTreeSet<IpNet>> {

@@ -41,6 +41,48 @@ pub struct TunnelView {
     pub keepalive_rate: Option<u32>,
     /// Whether it decapsulates.
     pub enabled: bool,
+    /// Inner destinations that stay encapsulated, in order.
+    pub bypass: Vec<IpNet>,
+}
+
+impl TunnelView {
+    /// The tunnel as a file would have it.
+    pub fn to_config(&self) -> config::Tunnel {
+        let Self {
+            id: _,
+            name,
+            local,
+            remotes,
+            key,
+            checksum,
+            sequence,
+            inner,
+            deliver,
+            spread,
+            mss,
+            keepalive_rate,
+            enabled,
+            bypass,
+        } = self;
+        let plain = config::Tunnel::plain(name.clone(), *local, remotes.clone());
+        config::Tunnel {
+            key: *key,
+            checksum: *checksum,
+            sequence: *sequence,
+            inner: *inner,
+            deliver: deliver.clone(),
+            spread: spread.clone(),
+            mss: *mss,
+            enabled: *enabled,
+            bypass: bypass.clone(),
+            keepalive: match keepalive_rate {
+                Some(_) => config::Keepalive::Reply,
+                None => config::Keepalive::Ignore,
+            },
+            keepalive_rate: keepalive_rate.unwrap_or(plain.keepalive_rate),
+            ..plain
+        }
+    }
 }
 
 impl Tables {
@@ -127,6 +169,7 @@ impl Tables {
             mss: policy::mss(policy),
             keepalive_rate: self.keepalives.get(&id).copied(),
             enabled: policy.enabled(),
+            bypass: self.bypass.get(&id).into_iter().flatten().copied().collect(),
         })
     }
 }

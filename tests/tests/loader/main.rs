@@ -4,6 +4,7 @@
 //! `cargo xtask test` sets it; without it these tests are skipped.
 
 mod attaching;
+mod checking;
 mod counting;
 mod dist;
 mod drops;
@@ -22,6 +23,11 @@ mod scale;
 mod scrape;
 mod service;
 mod site;
+mod stream;
 mod surroundings;
 mod top;
+mod tunnels;
+mod tunnels_file;
+mod tunnels_killed;
+mod tunnels_traffic;
 mod upgrading;

@@ -250,7 +250,7 @@ fn one_process_at_a_time_changes_the_state() -> Result<()> {
         process::id(),
         name.trim()
     );
-    for command in ["load", "unload", "run"] {
+    for command in ["load", "unload", "run", "tunnel disable scrub-fra"] {
         site.refused(&format!("unknown = 'drop'\n{CONFIG}"), command, 1, &line)?;
     }
     // Who only looks need not wait.

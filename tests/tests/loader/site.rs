@@ -45,7 +45,7 @@ pub(crate) const OUTER_BYTES: u64 = 20 + 8 + INNER_BYTES;
 pub(crate) struct Site {
     pub(crate) lab: Lab,
     pub(crate) origin: Namespace,
-    scrub: Namespace,
+    pub(crate) scrub: Namespace,
     binary: PathBuf,
     wire: Wire,
 }

@@ -53,7 +53,7 @@ const PIECES: &[&str] = &[
 ];
 
 fn check(text: &str) -> Result<(), TestCaseError> {
-    match read(&Source { origin: "f.toml", text }, |_, _| Ok(())) {
+    match read(&Source::file("f.toml", text), |_, _| Ok(())) {
         Ok(config) => check_promises(&config),
         Err(error) => {
             let line = error.to_string();

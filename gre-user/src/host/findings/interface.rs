@@ -27,9 +27,10 @@ pub(super) fn judge(wanted: &Interface, config: &Config, facts: &Facts) -> Vec<F
     findings.extend(native::judge(wanted, found));
     findings.extend(spread(wanted, found, config));
     findings.extend(veth(name, found));
-    findings.extend(queues(name, found, config));
+    findings.extend(queues(name, found, config, facts));
     findings.extend(vlan(name, found, config));
     findings.extend(forwarding::judge(name, found, config));
+    findings.extend(forwarding::protected(name, found, config, facts));
     findings.extend(sources::judge(name, found, config));
     findings
 }
@@ -123,7 +124,7 @@ fn veth(name: &str, found: &InterfaceFacts) -> Option<Finding> {
     })
 }
 
-fn queues(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding> {
+fn queues(name: &str, found: &InterfaceFacts, config: &Config, facts: &Facts) -> Option<Finding> {
     match &found.channels {
         Ok(Some(channels)) => {
             let queues = channels.receive.saturating_add(channels.combined);
@@ -131,6 +132,19 @@ fn queues(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding
                 .tunnels
                 .iter()
                 .any(|tunnel| tunnel.enabled && tunnel.spread == Spread::Off);
+            let cores = *facts.kernel.cpus.as_ref().unwrap_or(&1);
+            if queues == 1 && unspread && cores > 1 && found.interface.kind.is_none() {
+                let remedy = match channels.combined_max.min(u32::try_from(cores).unwrap_or(u32::MAX)) {
+                    most @ 2.. => format!(
+                        "if that is too much for one, run `ethtool -L {name} combined {most}`, or set `spread = \"all\"` in \
+                         the tunnels"
+                    ),
+                    _ => "if that is too much for one, set `spread = \"all\"` in the tunnels".to_owned(),
+                };
+                let what =
+                    format!("has 1 receive queue: all that arrives is the work of one of this host's {cores} cores");
+                return Some(Finding::note(name, what, remedy));
+            }
             (queues > 1 && unspread).then(|| {
                 Finding::note(
                     name,
@@ -304,6 +318,42 @@ mod tests {
             &[],
         );
         assert_found(|case| case.eth0().channels = Ok(None), &[]);
+        let cores = |case: &mut Case, cores, combined_max| {
+            case.facts.kernel.cpus = Ok(cores);
+            if let Ok(Some(channels)) = &mut case.eth0().channels {
+                channels.combined_max = combined_max;
+            }
+        };
+        let one = "note: eth0: has 1 receive queue: all that arrives is the work of one of this host's 4 cores; if that is too \
+                   much for one,";
+        for (most, queues) in [(8, 4), (2, 2)] {
+            assert_found(
+                |case| cores(case, 4, most),
+                &[&format!(
+                    "{one} run `ethtool -L eth0 combined {queues}`, or set `spread = \"all\"` in the tunnels"
+                )],
+            );
+        }
+        assert_found(
+            |case| cores(case, 4, 1),
+            &[&format!("{one} set `spread = \"all\"` in the tunnels")],
+        );
+        assert_found(|case| cores(case, 1, 8), &[]);
+        assert_found(
+            |case| {
+                cores(case, 4, 8);
+                case.config.tunnels[0].spread = Spread::All;
+            },
+            &[],
+        );
+        // A device without a driver's queues.
+        assert_found(
+            |case| {
+                cores(case, 4, 8);
+                case.eth0().interface.kind = Some("tun".to_owned());
+            },
+            &[],
+        );
         assert_found(
             |case| case.eth0().channels = Err(denied()),
             &[

@@ -72,6 +72,7 @@ impl Case {
                 missing_capabilities: Ok(Vec::new()),
                 root_in_bpffs: Ok(true),
                 cpumap_gro: Ok(None),
+                cpus: Ok(1),
             },
             memory: MemoryFacts {
                 possible_cpus: Ok(2),
@@ -81,7 +82,9 @@ impl Case {
             interfaces: BTreeMap::from([("eth0".to_owned(), Ok(Some(eth0)))]),
             own_programs: Ok(BTreeSet::new()),
             local: Ok(BTreeSet::from([config.tunnels[0].local])),
+            protected_here: Ok(BTreeSet::new()),
             gre_devices: Ok(Vec::new()),
+            keepalives: BTreeMap::new(),
             rules: Ok(Vec::new()),
             egress: EgressFacts {
                 ways: Ok(Vec::new()),
@@ -199,6 +202,6 @@ fn a_finding_in_json() {
     let found = judge(&case.config, Path::new("/"), &case.facts);
     assert_eq!(
         serde_json::to_string(&found).expect("JSON"),
-        r#"[{"severity":"error","subject":"eth0","what":"is down","remedy":"run `ip link set dev eth0 up`"}]"#
+        r#"[{"severity":"error","where":"eth0","what":"is down","remedy":"run `ip link set dev eth0 up`"}]"#
     );
 }

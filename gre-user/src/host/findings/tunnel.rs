@@ -1,9 +1,11 @@
 //! A tunnel of the configuration.
 
-use crate::config::{Checksum, InnerType, Sequence, Tunnel};
+use crate::config::{Checksum, InnerType, Keepalive, Sequence, Tunnel};
 
 use super::super::facts::Facts;
 use super::super::finding::Finding;
+use super::super::gre_device::GreDevice;
+use super::super::sysctl;
 use super::{present, unknown};
 
 /// The MTU of the path that senders count on: with more than that there is room for the outer headers.
@@ -21,6 +23,7 @@ pub(super) fn judge(tunnel: &Tunnel, facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(local(&subject, tunnel, facts));
     findings.extend(devices(&subject, tunnel, facts));
+    findings.extend(keepalives(&subject, tunnel, facts));
     findings.extend(path_mtu(&subject, tunnel, facts));
     findings
 }
@@ -68,6 +71,36 @@ fn devices(subject: &str, tunnel: &Tunnel, facts: &Facts) -> Vec<Finding> {
             vec![unknown(subject, "whether the kernel has a GRE device with these endpoints", why, "run `ip -details link`")]
         }
     }
+}
+
+/// That keepalives, which are left to the kernel, are answered by nobody there.
+fn keepalives(subject: &str, tunnel: &Tunnel, facts: &Facts) -> Vec<Finding> {
+    if tunnel.keepalive == Keepalive::Reply {
+        return Vec::new();
+    }
+    let devices = facts.gre_devices.as_deref().unwrap_or_default();
+    let devices = devices.iter().filter(|device| device.shares_packets_with(tunnel));
+    let finding = |device: &GreDevice| match facts.keepalives.get(&device.name)? {
+        Ok(lacking) if lacking.is_empty() => None,
+        Ok(lacking) => Some(Finding::note(
+            subject,
+            format!(
+                "keepalives are left to the kernel's GRE device {}, which answers none of them",
+                device.name
+            ),
+            format!(
+                "if the other end sends keepalives, run `sysctl -w {}`",
+                lacking.join(" ")
+            ),
+        )),
+        Err(why) => Some(unknown(
+            subject,
+            &format!("whether the kernel's GRE device {} answers keepalives", device.name),
+            why,
+            format!("run `sysctl {}`", sysctl::name(&device.name, "accept_local")),
+        )),
+    };
+    devices.filter_map(finding).collect()
 }
 
 /// What fits into a packet of the path, if the outer headers leave less than senders count on.
@@ -136,7 +169,7 @@ fn mss_remedy(tunnel: &Tunnel, room: u32) -> String {
 mod tests {
     use std::net::IpAddr;
 
-    use super::super::super::gre_device::{GreDevice, Key};
+    use super::super::super::gre_device::Key;
     use super::super::tests::{Case, assert_found, denied};
     use super::*;
 
@@ -188,6 +221,59 @@ mod tests {
             &[
                 "note: tunnel a: cannot tell whether the kernel has a GRE device with these endpoints: Operation not permitted \
                (os error 1); run `ip -details link`",
+            ],
+        );
+    }
+
+    #[test]
+    fn keepalives() {
+        let device = "note: tunnel a: the kernel's GRE device gre1 has these endpoints, and will see none of the packets: nor \
+                      will firewall rules, captures and routing sessions on it; move these to the interface that receives the \
+                      GRE packets";
+        let gre1 = GreDevice {
+            name: "gre1".to_owned(),
+            index: 7,
+            is_up: true,
+            carries_ethernet: false,
+            is_ipv4: true,
+            local: Some("198.51.100.20".parse().expect("an address")),
+            remote: None,
+            key: Key::None,
+        };
+        let with = |lacking: anyhow::Result<Vec<String>>| {
+            let gre1 = gre1.clone();
+            move |case: &mut Case| {
+                case.facts.gre_devices = Ok(vec![gre1]);
+                case.facts.keepalives.insert("gre1".to_owned(), lacking);
+            }
+        };
+        let lacking = || {
+            Ok(["accept_local=1", "forwarding=1"]
+                .map(|parameter| sysctl::name("gre1", parameter))
+                .to_vec())
+        };
+        assert_found(with(Ok(Vec::new())), &[device]);
+        assert_found(
+            with(lacking()),
+            &[
+                device,
+                "note: tunnel a: keepalives are left to the kernel's GRE device gre1, which answers none of them; if the other \
+                 end sends keepalives, run `sysctl -w net.ipv4.conf.gre1.accept_local=1 net.ipv4.conf.gre1.forwarding=1`",
+            ],
+        );
+        assert_found(
+            |case| {
+                with(lacking())(case);
+                case.config.tunnels[0].keepalive = Keepalive::Reply;
+            },
+            &[device],
+        );
+        assert_found(
+            with(Err(denied())),
+            &[
+                device,
+                "note: tunnel a: cannot tell whether the kernel's GRE device gre1 answers keepalives: Operation not permitted \
+                 (os error 1); run `sysctl net.ipv4.conf.gre1.accept_local`",
             ],
         );
     }

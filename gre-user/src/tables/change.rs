@@ -1,0 +1,332 @@
+//! Tables changed in the maps of a program that runs.
+//!
+//! Only where one element of the maps that packets are looked up in tells the new tables from the old: then each packet meets
+//! the old ones or the new ones, and a process that is killed leaves the ones or the others. What else there is to write is
+//! for userspace, or looked at only once that element is there. Any other change takes a generation of its own.
+
+use std::collections::{HashMap as StdHashMap, HashSet};
+use std::hash::Hash;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow};
+use aya::Pod;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{HashMap, LpmTrie, MapData, MapError};
+use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
+use gre_common::maps::{FORMER, NAMES, NEXT_HOPS, TunnelName};
+use gre_common::target::NextHop;
+use gre_common::tunnel::Tunnel;
+
+use super::kernel::{Names, V4, V6, padded};
+use super::{Address, Entries, Onward, Tables, open};
+use crate::state::Generation;
+
+/// What must be written to get from some tables to others.
+#[derive(Debug)]
+struct Change {
+    names: Elements<u32, String>,
+    former: Elements<u32, String>,
+    onward: Elements<u32, Onward>,
+    v4: EntriesChange<Ipv4>,
+    v6: EntriesChange<Ipv6>,
+    /// The tunnels that packets find before the change.
+    running: HashSet<u32>,
+    /// Whether the prefixes by which inner destinations are judged are the same.
+    same_prefixes: bool,
+}
+
+#[derive(Debug)]
+struct EntriesChange<A: Address> {
+    exact: Elements<Endpoints<A>, Tunnel>,
+    prefixes: Elements<EndpointsPrefix<A>, Tunnel>,
+    locals: Elements<A, u32>,
+    /// Whether packets to some address become a tunnel's, or no tunnel's.
+    changes_locals: bool,
+}
+
+/// What must be written into one map.
+#[derive(Debug)]
+struct Elements<K, V> {
+    put: Vec<(K, V)>,
+    gone: Vec<K>,
+}
+
+impl Tables {
+    /// Whether these tables can be changed to `new` in place.
+    pub fn can_become(&self, new: &Self) -> bool {
+        Change::between(self, new).is_single()
+    }
+
+    /// Changes the maps of a generation that hold these tables to `new`.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be opened or written. Then all is as it was, or the line says what is not.
+    pub fn change_to(&self, new: &Self, generation: &Generation) -> Result<()> {
+        let Err(error) = Change::between(self, new).carry_out(generation) else {
+            return Ok(());
+        };
+        match Change::between(new, self).carry_out(generation) {
+            Ok(()) => Err(error),
+            Err(failed) => Err(anyhow!("{error:#}; and this could not be undone: {failed:#}")),
+        }
+    }
+}
+
+impl Change {
+    fn between(old: &Tables, new: &Tables) -> Self {
+        let names = Elements {
+            put: missing(&new.names, |id| old.names.get(id)),
+            gone: gone(old.names.keys(), |id| new.names.contains_key(id)),
+        };
+        let former = Elements {
+            put: missing(&new.former, |id| old.former.get(id)),
+            gone: gone(old.former.keys(), |id| new.former.contains_key(id)),
+        };
+        let onward = Elements {
+            put: missing(&new.onward, |id| old.onward.get(id)),
+            gone: gone(old.onward.keys(), |id| new.onward.contains_key(id)),
+        };
+        Self {
+            names,
+            former,
+            onward,
+            v4: EntriesChange::between(&old.v4, &new.v4),
+            v6: EntriesChange::between(&old.v6, &new.v6),
+            running: old.values().map(|tunnel| tunnel.id).collect(),
+            same_prefixes: old.protected == new.protected && old.bypass == new.bypass,
+        }
+    }
+
+    /// Whether one element decides between the old and the new.
+    fn is_single(&self) -> bool {
+        let renamed = self.names.put.iter().any(|(id, _)| self.running.contains(id));
+        let sent_elsewhere = self.onward.put.iter().any(|(id, _)| self.running.contains(id));
+        let locals = self.v4.changes_locals || self.v6.changes_locals;
+        self.v4.looked_up() + self.v6.looked_up() <= 1 && !renamed && !sent_elsewhere && !locals && self.same_prefixes
+    }
+
+    fn carry_out(self, generation: &Generation) -> Result<()> {
+        let Self {
+            names,
+            former,
+            onward,
+            v4,
+            v6,
+            running,
+            same_prefixes: _,
+        } = self;
+        let mut names_map = Pinned::<u32, TunnelName>::open(generation, NAMES)?;
+        let former_map = Pinned::<u32, TunnelName>::open(generation, FORMER)?;
+        let mut onward_map = Pinned::<u32, NextHop>::open(generation, NEXT_HOPS)?;
+        // What a killed process has left must not take the room.
+        let stale = names.gone.iter().filter(|id| !running.contains(id));
+        stale.copied().try_for_each(|id| names_map.remove(id))?;
+        let stale = onward.gone.iter().filter(|id| !running.contains(id));
+        stale.copied().try_for_each(|id| onward_map.remove(id))?;
+
+        for (id, name) in &names.put {
+            names_map.put(*id, padded(name))?;
+        }
+        for (id, next_hop) in &onward.put {
+            onward_map.put(*id, next_hop.to_record())?;
+        }
+        v4.carry_out(generation, &V4)?;
+        v6.carry_out(generation, &V6)?;
+        // Nobody looks at these but whoever changes tunnels next.
+        former_map.carry_out(Elements {
+            put: former.put.into_iter().map(|(id, name)| (id, padded(&name))).collect(),
+            gone: former.gone,
+        })?;
+        names.gone.into_iter().try_for_each(|id| names_map.remove(id))?;
+        onward.gone.into_iter().try_for_each(|id| onward_map.remove(id))
+    }
+}
+
+impl<A: Address> EntriesChange<A>
+where
+    Endpoints<A>: Pod,
+{
+    fn between(old: &Entries<A>, new: &Entries<A>) -> Self {
+        let locals = Elements::between(&old.locals, &new.locals);
+        Self {
+            exact: Elements::between(&old.exact, &new.exact),
+            prefixes: Elements::between(&old.prefixes, &new.prefixes),
+            changes_locals: !locals.gone.is_empty()
+                || locals.put.iter().any(|(local, _)| !old.locals.contains_key(local)),
+            locals,
+        }
+    }
+
+    /// Elements of the maps that packets are looked up in.
+    fn looked_up(&self) -> usize {
+        self.exact.len() + self.prefixes.len()
+    }
+
+    fn carry_out(self, generation: &Generation, names: &Names) -> Result<()> {
+        Pinned::open(generation, names.tunnels)?.carry_out(self.exact)?;
+        let path = generation.map(names.prefixes);
+        let mut prefixes: LpmTrie<MapData, Endpoints<A>, Tunnel> = open(&path)?;
+        let key = |prefix: &EndpointsPrefix<A>| Key::new(prefix.prefix_len, prefix.endpoints);
+        for (prefix, tunnel) in &self.prefixes.put {
+            let put = prefixes.insert(&key(prefix), tunnel, 0);
+            put.with_context(|| cannot_write(&path))?;
+        }
+        for prefix in &self.prefixes.gone {
+            removed(prefixes.remove(&key(prefix))).with_context(|| cannot_write(&path))?;
+        }
+        Pinned::open(generation, names.locals)?.carry_out(self.locals)
+    }
+}
+
+impl<K, V> Elements<K, V> {
+    fn len(&self) -> usize {
+        self.put.len() + self.gone.len()
+    }
+}
+
+impl<K: Copy + Eq + Hash, V: Clone + PartialEq> Elements<K, V> {
+    fn between(old: &StdHashMap<K, V>, new: &StdHashMap<K, V>) -> Self {
+        Self {
+            put: missing(new, |key| old.get(key)),
+            gone: gone(old.keys(), |key| new.contains_key(key)),
+        }
+    }
+}
+
+/// The elements that the old map lacks, or has otherwise.
+fn missing<'a, K: Copy + 'a, V: Clone + PartialEq + 'a>(
+    new: impl IntoIterator<Item = (&'a K, &'a V)>,
+    old: impl Fn(&K) -> Option<&'a V>,
+) -> Vec<(K, V)> {
+    let missing = new.into_iter().filter(|(key, value)| old(key) != Some(value));
+    missing.map(|(key, value)| (*key, value.clone())).collect()
+}
+
+/// The keys that the new map lacks.
+fn gone<'a, K: Copy + 'a>(old: impl Iterator<Item = &'a K>, new: impl Fn(&K) -> bool) -> Vec<K> {
+    old.copied().filter(|key| !new(key)).collect()
+}
+
+/// A pinned hash map.
+struct Pinned<K, V> {
+    path: PathBuf,
+    map: HashMap<MapData, K, V>,
+}
+
+impl<K: Pod, V: Pod> Pinned<K, V> {
+    fn open(generation: &Generation, name: &str) -> Result<Self> {
+        let path = generation.map(name);
+        let map = open(&path)?;
+        Ok(Self { path, map })
+    }
+
+    fn carry_out(mut self, change: Elements<K, V>) -> Result<()> {
+        change
+            .put
+            .into_iter()
+            .try_for_each(|(key, value)| self.put(key, value))?;
+        change.gone.into_iter().try_for_each(|key| self.remove(key))
+    }
+
+    fn put(&mut self, key: K, value: V) -> Result<()> {
+        self.map.insert(key, value, 0).with_context(|| cannot_write(&self.path))
+    }
+
+    fn remove(&mut self, key: K) -> Result<()> {
+        removed(self.map.remove(&key)).with_context(|| cannot_write(&self.path))
+    }
+}
+
+/// What is not there needs no removing.
+fn removed(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result,
+    }
+}
+
+fn cannot_write(path: &std::path::Path) -> String {
+    format!("{}: cannot be written", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::tables::Ids;
+
+    fn tables(tunnels: &[&str]) -> Tables {
+        let sections = tunnels.iter().map(|lines| format!("[[tunnel]]\n{lines}\n"));
+        let config = Config::from_str(&sections.collect::<String>(), "test").unwrap();
+        let names = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
+        let ids = Ids::assign(names, &BTreeMap::new(), 1024).unwrap();
+        Tables::of(&config, &ids, &[0, 1]).unwrap()
+    }
+
+    const A: &str = "name = 'a'\nlocal = '198.51.100.20'\nremote = '203.0.113.10'";
+    const B: &str = "name = 'b'\nlocal = '198.51.100.20'\nremote = '203.0.113.0/24'";
+
+    #[test]
+    fn one_element_is_changed_in_place() {
+        let both = tables(&[A, B]);
+        assert!(tables(&[A]).can_become(&both));
+        assert!(both.can_become(&tables(&[A])));
+        assert!(both.can_become(&both));
+        assert!(both.can_become(&tables(&[A, &format!("{B}\nenabled = false")])));
+        assert!(both.can_become(&tables(&[&format!("{A}\nchecksum = 'ignore'"), B])));
+    }
+
+    #[test]
+    fn more_than_one_takes_a_generation() {
+        let both = tables(&[A, B]);
+        let many = B.replace("'203.0.113.0/24'", "['203.0.113.11', '203.0.113.12']");
+        assert!(!tables(&[A]).can_become(&tables(&[A, &many])));
+        assert!(!both.can_become(&tables(&[A, &format!("{B}\nkey = 7")])));
+        assert!(!both.can_become(&tables(&[
+            &format!("{A}\nenabled = false"),
+            &format!("{B}\nenabled = false")
+        ])));
+        assert!(!both.can_become(&tables(&[])));
+    }
+
+    /// Packets to a new local address are looked up only once it is known: that is another element.
+    #[test]
+    fn a_local_address_that_comes_or_goes_takes_a_generation() {
+        let elsewhere = B.replace("100.20", "100.21");
+        let both = tables(&[A, &elsewhere]);
+        assert!(!tables(&[A]).can_become(&both));
+        assert!(!both.can_become(&tables(&[A])));
+        assert!(both.can_become(&tables(&[A, &format!("{elsewhere}\nenabled = false")])));
+    }
+
+    #[test]
+    fn what_a_running_tunnel_is_called_or_where_it_sends_takes_a_generation() {
+        let to = |interface| format!("{B}\ndeliver = {{ interface = '{interface}' }}");
+        let both = tables(&[A, &to("eth1")]);
+        assert!(!both.can_become(&tables(&[A, &to("eth2")])));
+        assert!(!both.can_become(&tables(&[A, &to("eth1").replace("'b'", "'c'")])));
+        assert!(tables(&[A]).can_become(&both));
+        assert!(both.can_become(&tables(&[A])));
+    }
+
+    #[test]
+    fn prefixes_take_a_generation() {
+        let bypassing = format!("{B}\nbypass = ['10.0.0.0/30']");
+        assert!(!tables(&[A]).can_become(&tables(&[A, &bypassing])));
+        assert!(!tables(&[A, &bypassing]).can_become(&tables(&[A])));
+        assert!(tables(&[A, &bypassing]).can_become(&tables(&[&format!("{A}\nenabled = false"), &bypassing])));
+    }
+
+    #[test]
+    fn names_that_a_killed_process_has_left_are_cleared() {
+        let mut left = tables(&[A]);
+        left.names.insert(9, "left".to_owned());
+        let change = Change::between(&left, &tables(&[A]));
+        assert!(change.is_single());
+        assert_eq!((change.names.gone, change.names.put.len()), (vec![9], 0));
+    }
+}
