@@ -23,6 +23,9 @@ use crate::table::count;
 use super::facts::{Facts, InterfaceFacts};
 use super::finding::Finding;
 
+/// What a tunnel's name follows in a finding's subject.
+const TUNNEL: &str = "tunnel ";
+
 /// How many interfaces are named to somebody who named one that is not there.
 const MAX_NAMED: usize = 8;
 
@@ -44,7 +47,7 @@ fn judge(config: &Config, root: &Path, facts: &Facts) -> Vec<Finding> {
     }
     let tunnels = config.tunnels.iter().filter(|tunnel| tunnel.enabled);
     findings.extend(merged(tunnels.flat_map(|tunnel| tunnel::judge(tunnel, facts))));
-    findings.extend(egress::judge(config, facts));
+    findings.extend(merged(egress::judge(config, facts).into_iter()));
     findings.extend(firewall::judge(config, facts));
     findings
 }
@@ -54,9 +57,9 @@ fn merged(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
     let mut merged: Vec<(Finding, Vec<String>)> = Vec::new();
     let mut places = HashMap::new();
     for finding in findings {
-        let place = *places
-            .entry((finding.severity, finding.what.clone(), finding.remedy.clone()))
-            .or_insert(merged.len());
+        let other = (!finding.subject.starts_with(TUNNEL)).then(|| finding.subject.clone());
+        let alike = (finding.severity, finding.what.clone(), finding.remedy.clone(), other);
+        let place = *places.entry(alike).or_insert(merged.len());
         match merged.get_mut(place) {
             Some((_, others)) => others.push(finding.subject),
             None => merged.push((finding, Vec::new())),
@@ -82,7 +85,7 @@ fn merged(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
 
 /// A tunnel's name in a finding's subject.
 fn name_of(subject: &str) -> &str {
-    subject.strip_prefix("tunnel ").unwrap_or(subject)
+    subject.strip_prefix(TUNNEL).unwrap_or(subject)
 }
 
 /// The note on a fact that could not be read: what it would have told, why, and how to find out.

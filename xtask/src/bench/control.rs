@@ -10,7 +10,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{ChildStdout, Command, ExitCode, Stdio},
     time::Instant,
 };
@@ -58,7 +58,7 @@ pub(super) fn run(binary: &Path, json: Option<&Path>) -> Result<ExitCode> {
     }
     let mut all = Vec::new();
     for tunnels in TUNNELS {
-        eprintln!("{tunnels} tunnels");
+        eprintln!("tunnels: {tunnels}");
         all.push(Bench::new(binary, tunnels)?.measure()?);
     }
     if let Some(file) = json {
@@ -74,9 +74,10 @@ struct Bench<'a> {
     binary: &'a Path,
     tunnels: u32,
     origin: Namespace,
-    /// The configuration, the same with one tunnel changed, and what holds them.
-    files: [std::path::PathBuf; 2],
-    _lab: Lab,
+    /// The configuration, and the same with one tunnel changed.
+    files: [PathBuf; 2],
+    /// What holds the files, and the other end of the wire.
+    _held: (Lab, Namespace),
 }
 
 impl<'a> Bench<'a> {
@@ -98,7 +99,7 @@ impl<'a> Bench<'a> {
             tunnels,
             origin,
             files: [config?, changed?],
-            _lab: lab,
+            _held: (lab, scrub),
         })
     }
 
@@ -144,13 +145,14 @@ impl<'a> Bench<'a> {
 
     fn time(&self, name: &'static str, file: usize, arguments: &str) -> Result<Figure> {
         let mut command = self.command(file, arguments);
+        let started = Instant::now();
         // As long as whoever reads it takes no time: a file would be written, a pipe be waited for.
         let mut child = command.stdout(Stdio::null()).spawn().context("start gre-decap")?;
         let Usage {
             seconds,
             peak_memory_bytes,
             succeeded,
-        } = usage::wait(&mut child)?;
+        } = usage::wait(&mut child, started)?;
         ensure!(succeeded, "gre-decap {arguments} failed with {} tunnels", self.tunnels);
         Ok(Figure {
             name,
@@ -181,7 +183,7 @@ impl<'a> Bench<'a> {
             .into_iter()
             .fold(f64::INFINITY, f64::min);
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).context("stop gre-decap run")?;
-        let usage = usage::wait(&mut child)?;
+        let usage = usage::wait(&mut child, started)?;
         ensure!(usage.succeeded, "gre-decap run failed with {} tunnels", self.tunnels);
         let figure = |name, seconds| Figure {
             name,

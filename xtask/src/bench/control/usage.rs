@@ -14,18 +14,16 @@ const PAUSE: Duration = Duration::from_micros(500);
 
 /// What a process has used.
 pub(super) struct Usage {
-    /// From the call of [`wait`] to the end.
     pub(super) seconds: f64,
     /// None if it ended before the first look.
     pub(super) peak_memory_bytes: Option<u64>,
     pub(super) succeeded: bool,
 }
 
-/// Waits for the end of a process that was started just now.
+/// Waits for the end of a process that was started at this time.
 ///
 /// (getrusage(2) knows the memory as well, but counts what this process had when it forked.)
-pub(super) fn wait(child: &mut Child) -> Result<Usage> {
-    let started = Instant::now();
+pub(super) fn wait(child: &mut Child, started: Instant) -> Result<Usage> {
     let status = format!("/proc/{}/status", child.id());
     let mut peak_memory_bytes = None;
     loop {
