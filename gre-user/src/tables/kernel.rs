@@ -82,17 +82,19 @@ impl Tables {
         protect::write(self, ebpf)
     }
 
-    /// The names of those maps whose content is the same as in `other`.
+    /// The names of those maps whose content is the same as in `other`, and that two programs may share. Those that packets are matched
+    /// in are not among them: a new program is tried with other content than the running one needs.
     pub(crate) fn same_maps(&self, other: &Self) -> Vec<&'static str> {
         let same = [
             (NAMES, self.names == other.names),
             (FORMER, self.former == other.former),
             (NEXT_HOPS, self.onward == other.onward),
             (CORES, self.cores == other.cores),
+            (LOCALS4, self.v4.locals == other.v4.locals),
+            (LOCALS6, self.v6.locals == other.v6.locals),
         ];
-        let same = same.into_iter().filter_map(|(name, same)| same.then_some(name));
-        same.chain(self.v4.same_maps(&other.v4, &V4))
-            .chain(self.v6.same_maps(&other.v6, &V6))
+        same.into_iter()
+            .filter_map(|(name, same)| same.then_some(name))
             .collect()
     }
 }
@@ -196,15 +198,6 @@ where
         maps.fill(names.tunnels, copied(&self.exact))?;
         maps.fill(names.prefixes, copied(&self.prefixes))?;
         maps.fill(names.locals, copied(&self.locals))
-    }
-
-    fn same_maps(&self, other: &Self, names: &Names) -> impl Iterator<Item = &'static str> {
-        let same = [
-            (names.tunnels, self.exact == other.exact),
-            (names.prefixes, self.prefixes == other.prefixes),
-            (names.locals, self.locals == other.locals),
-        ];
-        same.into_iter().filter_map(|(name, same)| same.then_some(name))
     }
 }
 

@@ -80,6 +80,19 @@ fn counters_miss_nothing_while_maps_grow_and_shrink_under_traffic() -> Result<()
     })
 }
 
+/// The new program is tried before it runs, with tunnels that count nothing: those must not be the ones that still run.
+#[test]
+fn counters_miss_nothing_while_only_the_program_changes_under_traffic() -> Result<()> {
+    let site = site_or_return!();
+    let config = |unknown: &str| format!("unknown = \"{unknown}\"\n{}", with_second("second", 8));
+    site.ok(&config("pass"), "load")?;
+    under_traffic(&site, || {
+        ["drop", "pass", "drop", "pass"]
+            .into_iter()
+            .try_for_each(|unknown| site.ok(&config(unknown), "load").map(drop))
+    })
+}
+
 /// With room for no more than there are, each new tunnel takes the counters of one that goes.
 #[test]
 fn counters_miss_nothing_while_others_take_over_under_traffic() -> Result<()> {
