@@ -64,6 +64,14 @@ pub const DEVICES_ID: u32 = 0;
 /// Where [`REDIRECT_MAPS`] has the id of [`CPUS`].
 pub const CPUS_ID: u32 = 1;
 
+/// What happens on the way out of interfaces: hash of interface index to [`Clamp`](crate::mss::Clamp). Written by userspace.
+pub const EGRESS: &str = "EGRESS";
+/// TCP SYNs whose MSS was lowered on the way out: per-CPU hash of interface index to their number (`u64`). Written by the program
+/// there.
+pub const EGRESS_CLAMPED: &str = "EGRESS_CLAMPED";
+/// How many interfaces those have room for.
+pub const MAX_EGRESS: u32 = 1024;
+
 /// Ring buffer of [`Sample`](crate::sample::Sample)s of packets that were not delivered. Written by the program, read by
 /// userspace.
 pub const SAMPLES: &str = "SAMPLES";

@@ -51,18 +51,32 @@ const MSS: u8 = 2;
 /// Bytes of the option that holds the MSS.
 const MSS_LEN: u8 = 4;
 
-/// How to lower the MSS of the IP packet at `start`, whose EtherType is `protocol`, to `limit` bytes. `None`: it is no SYN, or a
-/// fragment, announces none or none that is larger, or has lengths or options that are not right.
-///
-/// Of IPv6 only a TCP header right behind the fixed one is looked at.
+/// What the program on an interface's way out is to do: how many bytes a SYN may announce, by the IP version.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clamp {
+    /// What the configuration says: bytes, or 0, which leaves it to userspace to set the others by the interface's MTU.
+    pub configured: u32,
+    /// Over IPv4.
+    pub v4: u16,
+    /// Over IPv6.
+    pub v6: u16,
+}
+
+/// A SYN with a whole header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Syn {
+    /// Where the TCP header begins.
+    segment: usize,
+    /// Its length, 20 to 60 bytes.
+    header_len: usize,
+}
+
+/// How to lower the MSS of the IP packet at `start`, whose EtherType is `protocol`, to `limit` bytes: [`Syn::of`] and
+/// [`Syn::lower`].
 #[inline(always)]
 pub fn lower<P: Packet>(packet: &P, protocol: Be16, start: usize, limit: u16) -> Option<Lowered> {
-    let (segment, len) = match protocol {
-        ETHER_TYPE_IPV4 => v4(packet, start)?,
-        ETHER_TYPE_IPV6 => v6(packet, start)?,
-        _ => return None,
-    };
-    in_segment(packet, segment, len, limit)
+    Syn::of(packet, protocol, start)?.lower(packet, limit)
 }
 
 /// Where the TCP segment of a whole IPv4 packet begins, and its length.
@@ -88,37 +102,55 @@ fn v6<P: Packet>(packet: &P, start: usize) -> Option<(usize, usize)> {
     Some((start + Ipv6Hdr::LEN, usize::from(u16::from_be_bytes(ip.payload_len))))
 }
 
-#[inline(always)]
-fn in_segment<P: Packet>(packet: &P, segment: usize, len: usize, limit: u16) -> Option<Lowered> {
-    let [words, flags, _, _]: [u8; 4] = packet.load_far(segment + LENGTH_AND_FLAGS)?;
-    let header_len = usize::from(words >> 4) * 4;
-    if flags & SYN == 0 || header_len < HEADER || header_len > len {
-        return None;
-    }
-    let mut at = HEADER;
-    for _ in 0..OPTIONS {
-        // One that is shorter than what is looked for needs no look.
-        if at + usize::from(MSS_LEN) > header_len {
+impl Syn {
+    /// The SYN in the IP packet at `start`, whose EtherType is `protocol`. `None`: it is none, or a fragment, or has lengths that are
+    /// not right.
+    ///
+    /// Of IPv6 only a TCP header right behind the fixed one is looked at.
+    #[inline(always)]
+    pub fn of<P: Packet>(packet: &P, protocol: Be16, start: usize) -> Option<Self> {
+        let (segment, len) = match protocol {
+            ETHER_TYPE_IPV4 => v4(packet, start)?,
+            ETHER_TYPE_IPV6 => v6(packet, start)?,
+            _ => return None,
+        };
+        let [words, flags, _, _]: [u8; 4] = packet.load_far(segment + LENGTH_AND_FLAGS)?;
+        let header_len = usize::from(words >> 4) * 4;
+        if flags & SYN == 0 || header_len < HEADER || header_len > len {
             return None;
         }
-        let [kind, option_len, high, low]: [u8; 4] = packet.load_far(segment + at)?;
-        at += match (kind, option_len) {
-            (NO_OPERATION, _) => 1,
-            (MSS, MSS_LEN) if u16::from_be_bytes([high, low]) > limit => {
-                let [check_high, check_low, _, _]: [u8; 4] = packet.load_far(segment + CHECK)?;
-                let value = limit.to_be_bytes();
-                let swap = |[a, b]: [u8; 2]| if at & 1 == 0 { [a, b] } else { [b, a] };
-                return Some(Lowered {
-                    value_at: segment + at + 2,
-                    value,
-                    check_at: segment + CHECK,
-                    check: [check_high, check_low],
-                    words: (swap([high, low]), swap(value)),
-                });
-            }
-            (END | MSS, _) | (_, 0 | 1) => return None,
-            (_, option_len) => usize::from(option_len),
-        };
+        Some(Self { segment, header_len })
     }
-    None
+
+    /// How to lower its MSS to `limit` bytes. `None`: it announces none or none that is larger, or has options that are not right.
+    #[inline(always)]
+    pub fn lower<P: Packet>(&self, packet: &P, limit: u16) -> Option<Lowered> {
+        let Self { segment, header_len } = *self;
+        let mut at = HEADER;
+        for _ in 0..OPTIONS {
+            // One that is shorter than what is looked for needs no look.
+            if at + usize::from(MSS_LEN) > header_len {
+                return None;
+            }
+            let [kind, option_len, high, low]: [u8; 4] = packet.load_far(segment + at)?;
+            at += match (kind, option_len) {
+                (NO_OPERATION, _) => 1,
+                (MSS, MSS_LEN) if u16::from_be_bytes([high, low]) > limit => {
+                    let [check_high, check_low, _, _]: [u8; 4] = packet.load_far(segment + CHECK)?;
+                    let value = limit.to_be_bytes();
+                    let swap = |[a, b]: [u8; 2]| if at & 1 == 0 { [a, b] } else { [b, a] };
+                    return Some(Lowered {
+                        value_at: segment + at + 2,
+                        value,
+                        check_at: segment + CHECK,
+                        check: [check_high, check_low],
+                        words: (swap([high, low]), swap(value)),
+                    });
+                }
+                (END | MSS, _) | (_, 0 | 1) => return None,
+                (_, option_len) => usize::from(option_len),
+            };
+        }
+        None
+    }
 }

@@ -14,6 +14,7 @@ use crate::{
     endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6},
     keepalive::Quota,
     link::Mac,
+    mss::Clamp,
     protect::TunnelAddress,
     sample::Bucket,
     sequence::SequenceState,
@@ -37,6 +38,8 @@ unsafe impl Pod for Tunnel {}
 unsafe impl Pod for Counters {}
 // SAFETY: two `u64`s.
 unsafe impl Pod for SequenceState {}
+// SAFETY: a word and two half words, without padding.
+unsafe impl Pod for Clamp {}
 // SAFETY: a `u64`.
 unsafe impl Pod for Mac {}
 // SAFETY: a word and six half words, without padding.

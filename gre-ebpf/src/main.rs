@@ -18,6 +18,7 @@ mod checksum;
 mod count;
 mod decapsulate;
 mod deliver;
+mod egress;
 mod frame;
 mod hand_over;
 mod keepalive;
@@ -35,8 +36,8 @@ use core::hint::black_box;
 
 use aya_ebpf::{
     bindings::{xdp_action, xdp_md},
-    macros::xdp,
-    programs::XdpContext,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::debug;
 use gre_common::{Carrier, Delivery, Packet, Reason, Tables, decide_and, keepalive::Returning, protect::Guard};
@@ -65,6 +66,12 @@ fn gre_spread(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 fn gre_pass(_: XdpContext) -> u32 {
     xdp_action::XDP_PASS
+}
+
+/// Lowers the MSS of TCP SYNs that leave from protected addresses; lets other programs and the interface do what they do.
+#[classifier]
+fn gre_egress(ctx: TcContext) -> i32 {
+    egress::clamp(&ctx)
 }
 
 /// Carries verdicts out on the packet at hand, and gives the XDP action.

@@ -177,12 +177,12 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn is_protected4(&self, address: &Ipv4) -> bool {
-        is_listed(&PROTECTED4, *address)
+        is_protected4(address)
     }
 
     #[inline(always)]
     fn is_protected6(&self, address: &Ipv6) -> bool {
-        is_listed(&PROTECTED6, *address)
+        is_protected6(address)
     }
 
     #[inline(always)]
@@ -213,6 +213,18 @@ pub(crate) fn inner_destinations() -> Guard {
 #[inline(always)]
 pub(crate) fn have_bypass() -> bool {
     HAVE_BYPASS.load() != 0
+}
+
+/// Whether an address is within `protect.prefixes`.
+#[inline(always)]
+pub(crate) fn is_protected4(address: &Ipv4) -> bool {
+    is_listed(&PROTECTED4, *address)
+}
+
+/// The same of IPv6.
+#[inline(always)]
+pub(crate) fn is_protected6(address: &Ipv6) -> bool {
+    is_listed(&PROTECTED6, *address)
 }
 
 /// Whether a prefix of `data` is in the map.

@@ -16,9 +16,12 @@ use aya::programs::ProgramInfo;
 use gre_common::siphash::Key;
 
 use crate::about;
-use crate::attach::{Applied, AttachPlan, Attached, Undone, attach_pass, pinned_links};
+use crate::attach::{
+    Applied, AttachPlan, Attached, EgressPlan, Undone, attach_pass, pinned_egress_links, pinned_links,
+};
 use crate::carry::Carry;
-use crate::config::Config;
+use crate::clamps::Clamps;
+use crate::config::{self, ClampMss, Config};
 use crate::datapath::{self, Datapath, LOGS, Shared};
 use crate::host::cpus::online_cpus;
 use crate::host::egress::ways;
@@ -135,7 +138,10 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, cause: Cau
         Cause::Load(_) => None,
         Cause::Live => Some(ids.added()),
     };
-    let survey = survey(config, &tables, must_deliver, &mut warnings)?;
+    let (on, clamps) = attached_to(config)?;
+    let survey = survey(&tables, &on, must_deliver, &mut warnings)?;
+    let clamps = Clamps::of(&tables, on.iter().zip(clamps));
+    let egress = EgressPlan::make(&on, &clamps, pinned_egress_links(root)?)?;
     let flow_key = match &running {
         Some(running) => running.settings.flow_key,
         None => new_flow_key()?,
@@ -161,10 +167,15 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, cause: Cau
         shared.maps.push(LOGS);
     }
     let mut datapath = Datapath::load(&settings, &tables, shared)?;
+    if !clamps.is_empty() {
+        datapath.load_egress(&clamps)?;
+    }
 
     let tunnels = tables.names.len();
     if let Some(running) = running.as_ref().filter(|_| carry == Carry::Shared)
         && plan.is_done(running.program.id())
+        && egress.is_done(running.egress.as_ref().map(ProgramInfo::id))
+        && running.clamps == clamps
         && is_same(running, &settings, &tables, &mut datapath)?
         && survey.want_program.is_empty()
     {
@@ -196,13 +207,14 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, cause: Cau
 
     let programs = programs(root)?;
     let generation = root.create_generation()?;
+    let plans = Plans { xdp: plan, egress };
     let settle = |datapath: &mut Datapath| carry.settle(datapath.ebpf(), &tables, running.as_ref());
     match put_in_force(
         root,
         &generation,
         &mut datapath,
         &settings,
-        plan,
+        plans,
         &programs,
         &survey,
         settle,
@@ -255,7 +267,8 @@ fn is_same(running: &Running, settings: &Settings, tables: &Tables, datapath: &m
     let logs = settings.log_level != LogLevel::Off;
     // The tag is a hash of the instructions. What the verifier prunes by comes after it, and is compared as settings.
     let same_program = running.program.tag() == datapath.info()?.tag();
-    Ok(!logs && same_program && running.settings.serve(settings) && holds(&running.tables, tables))
+    let same_egress = running.egress.as_ref().map(ProgramInfo::tag) == datapath.egress_info()?.map(|info| info.tag());
+    Ok(!logs && same_program && same_egress && running.settings.serve(settings) && holds(&running.tables, tables))
 }
 
 /// Whether the running tables are these, wherever the lists of cores stand.
@@ -272,15 +285,22 @@ fn holds(running: &Tables, tables: &Tables) -> bool {
 fn programs(root: &Root) -> Result<BTreeMap<u32, PathBuf>> {
     let mut programs = BTreeMap::new();
     for generation in root.generations()? {
-        let path = generation.program();
-        let context = || format!("{}: cannot be read", path.display());
-        // A load that was killed early has pinned none.
-        if path.try_exists().with_context(context)? {
-            let id = ProgramInfo::from_pin(&path).with_context(context)?.id();
-            programs.insert(id, path);
+        for path in [generation.program(), generation.egress()] {
+            let context = || format!("{}: cannot be read", path.display());
+            // A load that was killed early has pinned none.
+            if path.try_exists().with_context(context)? {
+                let id = ProgramInfo::from_pin(&path).with_context(context)?.id();
+                programs.insert(id, path);
+            }
         }
     }
     Ok(programs)
+}
+
+/// What is to change on interfaces.
+struct Plans {
+    xdp: AttachPlan,
+    egress: EgressPlan,
 }
 
 /// Pins the generation, puts its program on the interfaces, has the counters carried over, and points `current` to it; or undoes
@@ -291,7 +311,7 @@ fn put_in_force(
     generation: &Generation,
     datapath: &mut Datapath,
     settings: &Settings,
-    plan: AttachPlan,
+    plans: Plans,
     programs: &BTreeMap<u32, PathBuf>,
     survey: &Survey,
     settle: impl FnOnce(&mut Datapath) -> Result<()>,
@@ -302,12 +322,13 @@ fn put_in_force(
         [] => None,
         _ => Some(datapath.load_pass()?),
     };
+    let egress = datapath.egress_fd()?;
     let uncounted = datapath.watch(generation);
     let program = datapath
         .program()?
         .fd()
         .context("the loaded program has no descriptor")?;
-    let mut applied = plan.apply(root, program.as_fd(), programs, Interface::by_name)?;
+    let mut applied = plans.xdp.apply(root, program.as_fd(), programs, Interface::by_name)?;
     applied.warnings.extend(uncounted);
     if settings.features.spread
         && let Some(name) = applied.in_generic_mode()
@@ -321,6 +342,11 @@ fn put_in_force(
     let devices = &survey.surroundings.devices;
     let pass = pass.as_ref().map(AsFd::as_fd);
     match attach_pass(root, pass, &survey.want_program, devices, &mut applied)
+        .and_then(|()| {
+            plans
+                .egress
+                .apply(root, egress.as_ref().map(AsFd::as_fd), programs, &mut applied)
+        })
         .and_then(|()| settle(datapath))
         .and_then(|()| root.put_in_force(generation))
     {
@@ -329,19 +355,27 @@ fn put_in_force(
     }
 }
 
+/// The configured interfaces that are here, in the configuration's order, and what is to be done on their ways out.
+pub(crate) fn attached_to(config: &Config) -> Result<(Vec<Interface>, Vec<ClampMss>)> {
+    let find = |configured: &config::Interface| {
+        let interface = Interface::by_name(&configured.name)?;
+        Ok(interface.map(|interface| (interface, configured.clamp_mss)))
+    };
+    config
+        .interfaces
+        .iter()
+        .filter_map(|configured| find(configured).transpose())
+        .collect()
+}
+
 /// Finds out what the tables need to know of this host. What cannot be found is a warning, or, if it concerns a tunnel that
 /// must deliver (all, unless they are given), an error.
 pub(crate) fn survey(
-    config: &Config,
     tables: &Tables,
+    on: &[Interface],
     must_deliver: Option<&[u32]>,
     warnings: &mut Vec<String>,
 ) -> Result<Survey> {
-    let on: Vec<_> = config
-        .interfaces
-        .iter()
-        .filter_map(|interface| Interface::by_name(&interface.name).transpose())
-        .collect::<Result<_>>()?;
     let mut survey = Survey::take(tables, on.iter(), &ways()?)?;
     for (id, error) in survey.errors.drain(..) {
         if must_deliver.is_none_or(|ids| ids.contains(&id)) {

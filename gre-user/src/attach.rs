@@ -1,6 +1,7 @@
 //! The program on its interfaces: planned before anything changes, applied so that it can be undone.
 
 mod again;
+mod egress;
 mod pass;
 mod plan;
 mod refusal;
@@ -13,12 +14,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::bpf::{AttachMode, LinkInfo, XdpLink, open_pinned};
+use crate::bpf::{AttachMode, InterfaceLink, LinkInfo, open_pinned};
 use crate::config::Mode;
 use crate::host::{Interface, XdpMode};
 use crate::state::Root;
 
 pub use self::again::attach_again;
+pub use self::egress::{EgressPlan, pinned_egress_links};
 pub use self::pass::attach_pass;
 pub use self::plan::AttachPlan;
 use self::plan::{KeptInterface, NewInterface};
@@ -90,12 +92,12 @@ pub fn pinned_pass_links(root: &Root) -> Result<Vec<PinnedLink>> {
 }
 
 fn open_links(links: Vec<(String, PathBuf)>) -> Result<Vec<PinnedLink>> {
-    let open = |(made_for, path): (String, PathBuf)| match XdpLink::open(&path).and_then(|link| link.info()) {
+    let open = |(made_for, path): (String, PathBuf)| match InterfaceLink::open(&path).and_then(|link| link.info()) {
         Ok(info) => Some(Ok(PinnedLink { made_for, path, info })),
         // Removed since the folder was read.
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => {
-            let line = format!("{}: cannot be read as an XDP link", path.display());
+            let line = format!("{}: cannot be read as a link to an interface", path.display());
             Some(Err(anyhow::Error::new(error).context(line)))
         }
     };
@@ -109,7 +111,7 @@ fn open_links(links: Vec<(String, PathBuf)>) -> Result<Vec<PinnedLink>> {
 /// If the kernel refuses.
 pub fn detach(link: &Path) -> Result<()> {
     let context = || format!("{}: cannot be detached", link.display());
-    XdpLink::open(link)
+    InterfaceLink::open(link)
         .and_then(|link| link.detach())
         .with_context(context)?;
     fs::remove_file(link).with_context(context)
@@ -164,7 +166,7 @@ impl AttachPlan {
             interfaces.insert(new.position, Attached { name, mode });
         }
         for (kept, old) in self.kept.into_iter().zip(old) {
-            XdpLink::open(&kept.link)
+            InterfaceLink::open(&kept.link)
                 .and_then(|link| link.replace(program))
                 .with_context(|| format!("interface {}: its program cannot be replaced", kept.name))?;
             let (link, name, mode) = (kept.link, kept.name, kept.mode);
@@ -195,11 +197,16 @@ fn attach(
 }
 
 /// Attaches in the configured mode.
-fn link_to(interface: &Interface, program: BorrowedFd<'_>, mode: Mode, warnings: &mut Vec<String>) -> Result<XdpLink> {
+fn link_to(
+    interface: &Interface,
+    program: BorrowedFd<'_>,
+    mode: Mode,
+    warnings: &mut Vec<String>,
+) -> Result<InterfaceLink> {
     let name = &interface.name;
-    let native = || XdpLink::attach(program, interface.index, AttachMode::Native);
+    let native = || InterfaceLink::attach(program, interface.index, AttachMode::Native);
     let generic = || {
-        XdpLink::attach(program, interface.index, AttachMode::Generic)
+        InterfaceLink::attach(program, interface.index, AttachMode::Generic)
             .map_err(|error| refusal::generic(interface, &error))
     };
     match mode {
@@ -219,7 +226,7 @@ fn link_to(interface: &Interface, program: BorrowedFd<'_>, mode: Mode, warnings:
 }
 
 /// The mode in which the program of a link runs on its interface.
-fn mode_of(link: &XdpLink, name: &str, look_up: &impl Fn(&str) -> Result<Option<Interface>>) -> Result<XdpMode> {
+fn mode_of(link: &InterfaceLink, name: &str, look_up: &impl Fn(&str) -> Result<Option<Interface>>) -> Result<XdpMode> {
     let program_id = link
         .info()
         .with_context(|| format!("interface {name}: its link cannot be read"))?
@@ -238,7 +245,7 @@ impl Undo {
             Self::GiveBack { link, program } => {
                 let program =
                     open_pinned(program).with_context(|| format!("{}: cannot be opened", program.display()))?;
-                XdpLink::open(link)
+                InterfaceLink::open(link)
                     .and_then(|link| link.replace(program.as_fd()))
                     .with_context(|| format!("{}: cannot be given its old program", link.display()))
             }

@@ -1,4 +1,5 @@
-//! The calls to bpf(2) that attach XDP programs by links, and those that move many elements of a map at a time ([`batch`]).
+//! The calls to bpf(2) that attach programs to interfaces by links, XDP programs to the way in and by TCX others to the way out, and
+//! those that move many elements of a map at a time ([`batch`]).
 //!
 //! Aya has most of them, but `Xdp::attach` falls back to an attachment without a link where the kernel calls the request
 //! invalid, and such an attachment cannot be pinned; it does not tell which interface a link belongs to; and it cannot
@@ -27,7 +28,11 @@ const BPF_LINK_DETACH: libc::c_int = 34;
 // `enum membarrier_cmd` of linux/membarrier.h.
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 const BPF_XDP: u32 = 37;
+const BPF_TCX_EGRESS: u32 = 47;
 const BPF_LINK_TYPE_XDP: u32 = 6;
+const BPF_LINK_TYPE_TCX: u32 = 11;
+/// Before all others that are there.
+const BPF_F_BEFORE: u32 = 1 << 3;
 
 // The requests: `union bpf_attr` as each command takes it. The kernel reads zeros past their end.
 
@@ -66,7 +71,7 @@ struct LinkDetach {
     link_fd: u32,
 }
 
-/// `struct bpf_link_info`, as far as `xdp` in its union reaches.
+/// `struct bpf_link_info`, as far as `xdp` in its union reaches; `tcx` begins alike.
 #[repr(C)]
 #[derive(Default)]
 struct RawLinkInfo {
@@ -89,9 +94,9 @@ pub enum AttachMode {
     Generic = 1 << 1,
 }
 
-/// What attaches a program to an interface, for as long as it is open or pinned.
+/// What attaches a program to an interface, by XDP or by TCX, for as long as it is open or pinned.
 #[derive(Debug)]
-pub struct XdpLink(OwnedFd);
+pub struct InterfaceLink(OwnedFd);
 
 /// What the kernel says about a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +109,7 @@ pub struct LinkInfo {
     pub interface_index: Option<u32>,
 }
 
-impl XdpLink {
+impl InterfaceLink {
     /// Attaches a program to an interface of the calling thread's network namespace.
     ///
     /// # Errors
@@ -117,6 +122,23 @@ impl XdpLink {
             interface_index,
             attach_type: BPF_XDP,
             flags: mode as u32,
+        };
+        // SAFETY: the layout of this command, without pointers.
+        unsafe { open(BPF_LINK_CREATE, &mut request) }.map(Self)
+    }
+
+    /// Attaches a program to the way out of an interface of the calling thread's network namespace, before those of others, which
+    /// stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if the kernel has no TCX (before Linux 6.6), ENODEV if the interface has gone.
+    pub fn attach_to_egress(program: BorrowedFd<'_>, interface_index: u32) -> io::Result<Self> {
+        let mut request = LinkCreate {
+            program_fd: number(&program),
+            interface_index,
+            attach_type: BPF_TCX_EGRESS,
+            flags: BPF_F_BEFORE,
         };
         // SAFETY: the layout of this command, without pointers.
         unsafe { open(BPF_LINK_CREATE, &mut request) }.map(Self)
@@ -151,7 +173,7 @@ impl XdpLink {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidData`] if it is no XDP link, and the kernel's.
+    /// [`io::ErrorKind::InvalidData`] if it is neither an XDP nor a TCX link, and the kernel's.
     pub fn info(&self) -> io::Result<LinkInfo> {
         let mut info = RawLinkInfo::default();
         let length = mem::size_of::<RawLinkInfo>() as u32;
@@ -162,8 +184,11 @@ impl XdpLink {
         };
         // SAFETY: the layout of this command; `info` is as long as it says and outlives the call.
         unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut request) }?;
-        if info.kind != BPF_LINK_TYPE_XDP {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not an XDP link"));
+        if !matches!(info.kind, BPF_LINK_TYPE_XDP | BPF_LINK_TYPE_TCX) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "neither an XDP nor a TCX link",
+            ));
         }
         let interface_index = Some(info.interface_index).filter(|&index| index != 0);
         Ok(LinkInfo {

@@ -13,7 +13,10 @@ use aya::Ebpf;
 use aya::maps::{MapData, MapError};
 use gre_common::Reason;
 use gre_common::counters::Counters;
-use gre_common::maps::{ARRIVALS, BUCKETS, CARRIED, COUNTERS, MAX_REDIRECTS, READER, REDIRECTS, SAMPLES, SEQUENCES};
+use gre_common::maps::{
+    ARRIVALS, BUCKETS, CARRIED, COUNTERS, EGRESS_CLAMPED, MAX_EGRESS, MAX_REDIRECTS, READER, REDIRECTS, SAMPLES,
+    SEQUENCES,
+};
 use gre_common::sample::RING_BYTES;
 use gre_common::sequence::SequenceState;
 
@@ -28,11 +31,12 @@ use crate::tables::{Ids, Tables, data, map, open, read_all, unusable};
 /// Maps that say something of each tunnel.
 pub(crate) const BY_TUNNEL: [&str; 4] = [COUNTERS, CARRIED, SEQUENCES, ARRIVALS];
 /// Other maps that go on in the next generation, and their entries: whoever reads them notices nothing of a reload.
-const OTHERS: [(&str, u32); 4] = [
+const OTHERS: [(&str, u32); 5] = [
     (REDIRECTS, MAX_REDIRECTS),
     (SAMPLES, RING_BYTES),
     (READER, 1),
     (BUCKETS, Reason::COUNT as u32),
+    (EGRESS_CLAMPED, MAX_EGRESS),
 ];
 
 /// How often the old maps are read until they stand still, and how long to wait in between: a core may still have packets in its

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::iter;
 
 use anyhow::{Context, Error, Result};
-use aya::maps::MapData;
+use aya::maps::{MapData, MapError, PerCpuHashMap, PerCpuValues};
 use aya::util::nr_cpus;
 use gre_common::counters::Counters;
-use gre_common::maps::{CARRIED, COUNTERS};
+use gre_common::maps::{CARRIED, COUNTERS, EGRESS_CLAMPED, REDIRECTS};
 
 use crate::bpf::batch;
-use crate::redirects;
 use crate::state::Generation;
-use crate::tables::{read_all, unusable};
+use crate::tables::{open, read_all, unusable};
 
 /// The index of what no tunnel matched.
 pub const NO_TUNNEL: u32 = 0;
@@ -26,6 +25,8 @@ pub struct Reading {
     pub tunnels: BTreeMap<u32, Counters>,
     /// Frames that interfaces did not take, by the interface's index.
     pub redirects: BTreeMap<u32, u64>,
+    /// TCP SYNs whose MSS was lowered on the way out, by the interface's index.
+    pub egress_clamped: BTreeMap<u32, u64>,
 }
 
 impl Reading {
@@ -39,7 +40,8 @@ impl Reading {
         Ok(Self {
             no_tunnel: tunnels.remove(&NO_TUNNEL).unwrap_or(Counters::ZERO),
             tunnels,
-            redirects: redirects::read(generation)?,
+            redirects: read_by_interface(generation, REDIRECTS)?,
+            egress_clamped: read_by_interface(generation, EGRESS_CLAMPED)?,
         })
     }
 }
@@ -72,6 +74,20 @@ pub(crate) fn read_counters(
         }
     }
     Ok(all)
+}
+
+/// Numbers by an interface's index, each summed over all CPUs.
+///
+/// # Errors
+///
+/// If they cannot be read, or are another version's.
+pub(crate) fn read_by_interface(generation: &Generation, name: &str) -> Result<BTreeMap<u32, u64>> {
+    let path = generation.map(name);
+    let counts: PerCpuHashMap<MapData, u32, u64> = open(&path)?;
+    let sum =
+        |entry: Result<(u32, PerCpuValues<u64>), MapError>| entry.map(|(index, counts)| (index, counts.iter().sum()));
+    let sums: Result<_, _> = counts.iter().map(sum).collect();
+    sums.with_context(|| format!("{}: cannot be read", path.display()))
 }
 
 /// How many values the element of a per-CPU map has.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{CpuMap, ProgramArray};
-use aya::programs::{ProgramFd, ProgramInfo, Xdp};
+use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
@@ -17,6 +17,7 @@ use gre_common::maps::{
 use log::Log;
 
 use crate::carry::BY_TUNNEL;
+use crate::clamps::Clamps;
 use crate::host::cpus::possible_cpus;
 use crate::layout::{SHAPES, Shape};
 use crate::redirects::Watch;
@@ -36,6 +37,8 @@ const FORWARD_PROGRAM: &str = "gre_forward";
 const SPREAD_PROGRAM: &str = "gre_spread";
 /// The name of the one that passes everything.
 const PASS_PROGRAM: &str = "gre_pass";
+/// The name of the one for interfaces' ways out.
+const EGRESS_PROGRAM: &str = "gre_egress";
 
 /// Maps that hold an entry for each remote, or at most so many.
 const BY_REMOTE: [&str; 8] = [
@@ -172,6 +175,39 @@ impl Datapath {
         self.load_other(PASS_PROGRAM)
     }
 
+    /// Loads the program for ways out, with what it must know of each interface.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it.
+    pub fn load_egress(&mut self, clamps: &Clamps) -> Result<()> {
+        clamps.write(&mut self.ebpf)?;
+        self.egress()?.load().map_err(refusal::of_program)
+    }
+
+    /// The program for ways out.
+    ///
+    /// # Errors
+    ///
+    /// If the object has none of its name.
+    pub fn egress(&mut self) -> Result<&mut SchedClassifier> {
+        let program = self.ebpf.program_mut(EGRESS_PROGRAM);
+        let program = program.with_context(|| format!("the eBPF object has no program {EGRESS_PROGRAM}"))?;
+        program
+            .try_into()
+            .with_context(|| format!("the eBPF program {EGRESS_PROGRAM} is not of type TC"))
+    }
+
+    /// The descriptor of the program for ways out; none if it is not loaded.
+    ///
+    /// # Errors
+    ///
+    /// If this process may have no more descriptors.
+    pub fn egress_fd(&mut self) -> Result<Option<ProgramFd>> {
+        let fd = self.egress()?.fd().ok().map(ProgramFd::try_clone);
+        fd.transpose().context("the program for ways out has no descriptor")
+    }
+
     fn load_other(&mut self, name: &str) -> Result<ProgramFd> {
         let program = program(&mut self.ebpf, name)?;
         program.load().map_err(refusal::of_program)?;
@@ -197,6 +233,22 @@ impl Datapath {
     /// If it says nothing.
     pub fn info(&mut self) -> Result<ProgramInfo> {
         self.program()?.info().context("the loaded program cannot be looked at")
+    }
+
+    /// What the kernel says about the program for ways out; none if it is not loaded.
+    ///
+    /// # Errors
+    ///
+    /// If it says nothing.
+    pub fn egress_info(&mut self) -> Result<Option<ProgramInfo>> {
+        let egress = self.egress()?;
+        if egress.fd().is_err() {
+            return Ok(None);
+        }
+        egress
+            .info()
+            .map(Some)
+            .context("the loaded program for ways out cannot be looked at")
     }
 
     /// What the kernel says about each program of the object that is loaded, by its name there.
@@ -250,7 +302,15 @@ impl Datapath {
         let path = generation.program();
         self.program()?
             .pin(&path)
-            .with_context(|| format!("{}: cannot be pinned", path.display()))
+            .with_context(|| format!("{}: cannot be pinned", path.display()))?;
+        let egress = self.egress()?;
+        if egress.fd().is_ok() {
+            let path = generation.egress();
+            egress
+                .pin(&path)
+                .with_context(|| format!("{}: cannot be pinned", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Has what becomes of packets that are sent on counted from now on, for as long as the generation's pins are there.

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::about;
 use crate::attach::{Attached, PinnedLink, attach_again, gone, pinned_links};
+use crate::clamps::Clamps;
 use crate::config::{self, Mode};
 use crate::host::egress::ways;
 use crate::host::neighbours::confirm_stale;
@@ -90,6 +91,10 @@ impl Follower {
             survey.surroundings.devices.remove(&interface.index);
         }
         survey.surroundings.update(&generation)?;
+        let on = views
+            .iter()
+            .filter_map(|view| view.here.as_ref().map(|(interface, _)| interface));
+        Clamps::follow(&generation, &tables, on)?;
 
         // Now that the program knows the interfaces that are back.
         let mut followed = Followed::default();

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::attach::{PinnedLink, pinned_links};
+use crate::attach::{PinnedLink, pinned_egress_links, pinned_links};
 use crate::host::{self, AttachedXdp, Interface};
 use crate::state::Root;
 
@@ -17,6 +17,17 @@ pub struct InterfaceView {
     pub link_id: u32,
     /// The interface and where the program runs on it; none if it is not (or not any more) in this network namespace.
     pub here: Option<(Interface, AttachedXdp)>,
+    /// The program on its way out, if there is one.
+    pub egress: Option<EgressView>,
+}
+
+/// A program on an interface's way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EgressView {
+    /// The id of the program.
+    pub program_id: u32,
+    /// The kernel's id for the link that attaches it.
+    pub link_id: u32,
 }
 
 impl InterfaceView {
@@ -36,6 +47,19 @@ impl InterfaceView {
 pub fn attached(root: &Root) -> Result<Vec<InterfaceView>> {
     let here = host::interfaces()?;
     let mut views: Vec<_> = pinned_links(root)?.into_iter().map(|link| view(link, &here)).collect();
+    for PinnedLink { info, .. } in pinned_egress_links(root)? {
+        // As a load has it, one is only where the other is.
+        let on = |view: &&mut InterfaceView| {
+            let index = view.here.as_ref().map(|(interface, _)| interface.index);
+            index.is_some() && index == info.interface_index
+        };
+        if let Some(view) = views.iter_mut().find(on) {
+            view.egress = Some(EgressView {
+                program_id: info.program_id,
+                link_id: info.id,
+            });
+        }
+    }
     views.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(views)
 }
@@ -58,5 +82,6 @@ fn view(link: PinnedLink, here: &[Interface]) -> InterfaceView {
         program_id,
         link_id: link.info.id,
         here,
+        egress: None,
     }
 }

@@ -13,6 +13,7 @@ pub mod attach;
 pub mod bpf;
 pub mod capture;
 mod carry;
+pub mod clamps;
 pub mod cli;
 mod clock;
 pub mod commands;

@@ -7,9 +7,10 @@
 use anyhow::{Context, Result, anyhow};
 
 use crate::about;
-use crate::apply::{Cause, apply_locked, ensure_privileges, survey};
+use crate::apply::{Cause, apply_locked, attached_to, ensure_privileges, survey};
 use crate::attach::{AttachPlan, pinned_links};
 use crate::carry::{self, Carry};
+use crate::clamps::Clamps;
 use crate::config::Config;
 use crate::error::Error;
 use crate::host::cpus::online_cpus;
@@ -81,7 +82,8 @@ fn in_place(
         return Ok(None);
     };
     let mut warnings = Vec::new();
-    let survey = survey(config, &tables, Some(ids.added()), &mut warnings)?;
+    let (on, _) = attached_to(config)?;
+    let survey = survey(&tables, &on, Some(ids.added()), &mut warnings)?;
     if !survey.want_program.is_empty() {
         return Ok(None);
     }
@@ -91,11 +93,13 @@ fn in_place(
         if ids.added().is_empty() {
             // What goes is forwarded until it has gone.
             running.tables.change_to(&tables, generation)?;
-            survey.surroundings.update(generation)
+            survey.surroundings.update(generation)?;
         } else {
             survey.surroundings.update(generation)?;
-            running.tables.change_to(&tables, generation)
+            running.tables.change_to(&tables, generation)?;
         }
+        // Another tunnel may be the one whose headers are longest.
+        Clamps::follow(generation, &tables, on.iter())
     })?;
     Ok(Some(warnings))
 }

@@ -147,6 +147,7 @@ impl Writer<'_, '_> {
         self.sizes()?;
         self.fragments()?;
         self.mss_clamped()?;
+        self.egress_mss_clamped()?;
         self.sequence()?;
         self.last_seen()
     }
@@ -254,6 +255,26 @@ impl Writer<'_, '_> {
         let mut family = self.family("mss_clamped", help, MetricType::Counter, None)?;
         for (tunnel, counters) in clamping {
             counter(&mut family, &[("tunnel", tunnel)], counters.mss_clamped)?;
+        }
+        Ok(())
+    }
+
+    /// For interfaces with a program on the way out only.
+    fn egress_mss_clamped(&mut self) -> fmt::Result {
+        let snapshot = &self.scrape.snapshot;
+        let help = "TCP SYNs whose MSS was lowered on the way out of an interface";
+        let clamping: Vec<_> = snapshot
+            .interfaces
+            .iter()
+            .filter(|view| view.egress.is_some())
+            .collect();
+        if clamping.is_empty() {
+            return Ok(());
+        }
+        let mut family = self.family("egress_mss_clamped", help, MetricType::Counter, None)?;
+        for view in clamping {
+            let labels = [("interface", view.name.as_str())];
+            counter(&mut family, &labels, snapshot.egress_clamped(view))?;
         }
         Ok(())
     }

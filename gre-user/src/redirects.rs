@@ -3,22 +3,19 @@
 //!
 //! They are attached by links that are pinned beside their maps, and so live exactly as long as these.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result};
-use aya::maps::{Array, Map, MapData, MapError, PerCpuHashMap};
+use aya::maps::{Array, Map};
 use aya::programs::RawTracePoint;
 use aya::programs::links::FdLink;
 use aya::{Ebpf, EbpfLoader};
 use gre_common::maps::{
     CPUS, CPUS_ID, DEVICES, DEVICES_ID, NET_DEVICE_IFINDEX, NET_DEVICE_NET, NET_INUM, OWN_NETNS, REDIRECT_MAPS,
-    REDIRECTS,
 };
 
 use crate::host::kernel_types::{KernelTypes, RedirectOffsets, own_netns_inum};
 use crate::settings::Features;
 use crate::state::Generation;
-use crate::tables::{map, open};
+use crate::tables::map;
 
 /// Tells of packets that went by a map of ours.
 const BY_MAP: &str = "xdp_redirect_err";
@@ -141,19 +138,4 @@ fn id(ebpf: &mut Ebpf, name: &str) -> Result<u32> {
         _ => Ok(0),
     };
     id.with_context(|| format!("map {name}: cannot be looked at"))
-}
-
-/// The frames that interfaces did not take, by the interfaces' indices.
-///
-/// # Errors
-///
-/// If they cannot be read, or are another version's.
-pub(crate) fn read(generation: &Generation) -> Result<BTreeMap<u32, u64>> {
-    let path = generation.map(REDIRECTS);
-    let failed: PerCpuHashMap<MapData, u32, u64> = open(&path)?;
-    let sum = |entry: Result<(u32, aya::maps::PerCpuValues<u64>), MapError>| {
-        entry.map(|(index, counts)| (index, counts.iter().sum()))
-    };
-    let sums: Result<_, _> = failed.iter().map(sum).collect();
-    sums.with_context(|| format!("{}: cannot be read", path.display()))
 }

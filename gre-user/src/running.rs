@@ -9,7 +9,8 @@ use aya::programs::ProgramInfo;
 use gre_common::maps::TUNNELS4;
 
 use crate::about::{self, CompiledIn};
-use crate::config::{self, Config, Mode, Unknown};
+use crate::clamps::{self, Clamps};
+use crate::config::{self, ClampMss, Config, Mode, Unknown};
 use crate::host::XdpMode;
 use crate::interfaces::InterfaceView;
 use crate::settings::Settings;
@@ -31,6 +32,10 @@ pub struct Running {
     pub settings: Settings,
     /// The content of its tunnel maps.
     pub tables: Tables,
+    /// What its program on ways out does, if it has one.
+    pub clamps: Clamps,
+    /// What the kernel says about that.
+    pub egress: Option<ProgramInfo>,
 }
 
 impl Running {
@@ -76,6 +81,8 @@ impl Running {
             max_tunnels,
         };
         Ok(Self {
+            clamps: Clamps::read(&generation)?,
+            egress: egress(&generation)?,
             generation,
             program,
             settings,
@@ -112,6 +119,10 @@ impl Running {
                     XdpMode::Generic => Mode::Generic,
                     XdpMode::Offload => Mode::Auto,
                 },
+                clamp_mss: self
+                    .clamps
+                    .get(interface.index)
+                    .map_or(ClampMss::Off, clamps::configured),
                 ..config::Interface::plain(interface.name.clone())
             })
         };
@@ -132,6 +143,16 @@ impl Running {
             protect: self.tables.protect(self.settings.guards),
         })
     }
+}
+
+/// What the kernel says about a generation's program on ways out.
+fn egress(generation: &Generation) -> Result<Option<ProgramInfo>> {
+    let path = generation.egress();
+    let context = || format!("{}: cannot be read", path.display());
+    if !path.try_exists().with_context(context)? {
+        return Ok(None);
+    }
+    ProgramInfo::from_pin(&path).map(Some).with_context(context)
 }
 
 /// Reads the generation in force by `read`, and starts again if it is replaced meanwhile.

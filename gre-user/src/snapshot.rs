@@ -58,6 +58,15 @@ impl Snapshot {
             .filter_map(|(id, name)| Some((name.as_str(), self.reading.tunnels.get(id)?)))
     }
 
+    /// How many TCP SYNs had their MSS lowered on the way out of an interface.
+    pub fn egress_clamped(&self, view: &InterfaceView) -> u64 {
+        let index = view.here.as_ref().map(|(interface, _)| interface.index);
+        index
+            .and_then(|index| self.reading.egress_clamped.get(&index))
+            .copied()
+            .unwrap_or(0)
+    }
+
     /// How long ago the program stamped a packet so; none if it never did.
     pub fn since(&self, stamp: u64) -> Option<Duration> {
         (stamp != 0).then(|| self.now.saturating_sub(Duration::from_nanos(stamp)))

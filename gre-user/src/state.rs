@@ -3,7 +3,9 @@
 //! ```text
 //! ROOT/links/INTERFACE        the XDP link of an interface: while it is pinned, the program stays attached
 //! ROOT/pass/INTERFACE         the same of an interface that frames are redirected to, with a program that passes everything
+//! ROOT/egress/INTERFACE       the TCX link of the way out of an interface, with the program that lowers the MSS
 //! ROOT/generation-N/program   a loaded program
+//! ROOT/generation-N/egress    the program for ways out, if there is any
 //! ROOT/generation-N/MAP       its maps, named as in `gre_common::maps`, and those of `about`
 //! ROOT/generation-N/xdp_…     links of the programs that count on tracepoints
 //! ROOT/current                symbolic link to the generation that is in force
@@ -33,6 +35,7 @@ pub const DEFAULT_ROOT: &str = "/sys/fs/bpf/gre-decap";
 
 const LINKS: &str = "links";
 const PASS: &str = "pass";
+const EGRESS: &str = "egress";
 const CURRENT: &str = "current";
 /// The new `current`, before the rename.
 const NEXT: &str = "next";
@@ -121,6 +124,20 @@ impl Root {
         self.path.join(PASS).join(name::encode(interface))
     }
 
+    /// The same as [`Root::links`] of the program for ways out.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn egress_links(&self) -> Result<Vec<(String, PathBuf)>> {
+        self.links_in(EGRESS)
+    }
+
+    /// Where the link of an interface's way out is pinned.
+    pub fn egress_link_path(&self, interface: &str) -> PathBuf {
+        self.path.join(EGRESS).join(name::encode(interface))
+    }
+
     fn links_in(&self, folder: &str) -> Result<Vec<(String, PathBuf)>> {
         let mut links = Vec::new();
         for file in entries(&self.path.join(folder))? {
@@ -157,6 +174,7 @@ impl Root {
         let generation = Generation::new(&self.path, number);
         make_folder(&self.path.join(LINKS))?;
         make_folder(&self.path.join(PASS))?;
+        make_folder(&self.path.join(EGRESS))?;
         make_folder(generation.path())?;
         Ok(generation)
     }
@@ -180,7 +198,8 @@ impl Root {
     ///
     /// If something cannot be removed.
     pub fn remove(&self) -> Result<()> {
-        for (_, link) in self.links()?.into_iter().chain(self.pass_links()?) {
+        let links = [self.links()?, self.pass_links()?, self.egress_links()?];
+        for (_, link) in links.into_iter().flatten() {
             remove_if_there(&link)?;
         }
         // First, so that nobody reads a generation that is half gone.
@@ -200,6 +219,7 @@ impl Root {
     pub fn remove_if_empty(&self) -> Result<()> {
         remove_folder(&self.path.join(LINKS))?;
         remove_folder(&self.path.join(PASS))?;
+        remove_folder(&self.path.join(EGRESS))?;
         remove_folder(&self.path)
     }
 

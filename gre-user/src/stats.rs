@@ -39,6 +39,9 @@ pub struct InterfaceStats {
     pub name: String,
     /// Where the program runs: "native", "generic", "offload", or "gone".
     pub mode: String,
+    /// TCP SYNs whose MSS was lowered on the way out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mss_clamped: u64,
 }
 
 /// A tunnel's counters.
@@ -169,6 +172,7 @@ impl Stats {
             .map(|view| InterfaceStats {
                 name: view.name.clone(),
                 mode: view.mode(),
+                mss_clamped: snapshot.egress_clamped(view),
             })
             .collect();
         let mut total = reasons(&snapshot.reading.no_tunnel);
@@ -259,6 +263,7 @@ mod tests {
             program_id: 7,
             link_id: 1,
             here: None,
+            egress: None,
         };
         Stats::of(&Snapshot {
             interfaces: vec![interface],
@@ -267,6 +272,7 @@ mod tests {
                 no_tunnel,
                 tunnels,
                 redirects: BTreeMap::new(),
+                egress_clamped: BTreeMap::new(),
             },
             redirects: Vec::new(),
             now,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use caps::{CapSet, Capability};
 use gre_tests::lab::{Lab, Namespace};
 use gre_tests::lab_or_skip;
-use gre_user::bpf::{AttachMode, XdpLink};
+use gre_user::bpf::{AttachMode, InterfaceLink};
 use gre_user::config::Config;
 use gre_user::host::{Interface, XdpMode, findings};
 use nix::errno::Errno;
@@ -172,7 +172,7 @@ fn another_program_is_in_the_way_and_ours_is_not() -> Result<()> {
     ] {
         let link = origin.run(|| {
             let index = Interface::by_name("wan0")?.context("wan0")?.index;
-            XdpLink::attach(pass_program()?.as_fd(), index, mode).context("attach")
+            InterfaceLink::attach(pass_program()?.as_fd(), index, mode).context("attach")
         })?;
         let attached = origin.run(|| Interface::by_name("wan0"))?.context("wan0")?.xdp;
         let id = link.info()?.program_id;

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use anyhow::{Context, Result};
 
 use super::{Applied, Undo, pinned_pass_links};
-use crate::bpf::{AttachMode, XdpLink};
+use crate::bpf::{AttachMode, InterfaceLink};
 use crate::host::Interface;
 use crate::state::Root;
 
@@ -33,7 +33,7 @@ pub fn attach_pass(
     };
     for Interface { name, index, .. } in interfaces {
         let context = || format!("interface {name}: takes redirected frames only with an XDP program, and refuses one");
-        let link = XdpLink::attach(program, *index, AttachMode::Native).with_context(context)?;
+        let link = InterfaceLink::attach(program, *index, AttachMode::Native).with_context(context)?;
         let path = root.pass_link_path(name);
         link.pin(&path)
             .with_context(|| format!("{}: cannot be pinned", path.display()))?;

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::clamps::{self, Clamps};
 use crate::difference::Comparison;
 use crate::error::Error;
 use crate::interfaces::{InterfaceView, attached};
@@ -48,6 +49,22 @@ struct InterfaceStatus {
     up: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     driver: Option<String>,
+    /// The program on the way out; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    egress: Option<EgressStatus>,
+}
+
+/// What the program on the way out does.
+#[derive(Debug, Serialize)]
+struct EgressStatus {
+    program_id: u32,
+    link_id: u32,
+    /// "auto" or a number of bytes.
+    clamp_mss: String,
+    /// The most that a TCP SYN over IPv4 may announce, in bytes.
+    mss_ipv4: u16,
+    /// The same over IPv6.
+    mss_ipv6: u16,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,7 +102,10 @@ impl Status {
     fn of(running: &Running, interfaces: Vec<InterfaceView>, file: Comparison) -> Result<Self> {
         let program = &running.program;
         Ok(Self {
-            interfaces: interfaces.into_iter().map(InterfaceStatus::of).collect(),
+            interfaces: interfaces
+                .into_iter()
+                .map(|view| InterfaceStatus::of(view, &running.clamps))
+                .collect(),
             program: ProgramStatus {
                 id: program.id(),
                 tag: format!("{:016x}", program.tag()),
@@ -112,11 +132,19 @@ impl Status {
                 up,
                 driver,
                 &interface.program_id.to_string(),
+                &interface
+                    .egress
+                    .as_ref()
+                    .map_or_else(|| "-".to_owned(), EgressStatus::text),
             ]
             .map(str::to_owned)
             .to_vec()
         });
-        let interfaces = table::render(&["interface", "mode", "link", "driver", "program"], 4, interfaces);
+        let interfaces = table::render(
+            &["interface", "mode", "link", "driver", "program", "clamp_mss"],
+            4,
+            interfaces,
+        );
 
         let tunnels = tunnels::text(&self.tunnels);
 
@@ -149,8 +177,9 @@ impl Status {
 }
 
 impl InterfaceStatus {
-    fn of(view: InterfaceView) -> Self {
+    fn of(view: InterfaceView, clamps: &Clamps) -> Self {
         let mode = view.mode();
+        let egress = EgressStatus::of(&view, clamps);
         let (up, driver) = match view.here {
             Some((interface, _)) => (Some(interface.is_up), interface.driver),
             None => (None, None),
@@ -162,6 +191,35 @@ impl InterfaceStatus {
             link_id: view.link_id,
             up,
             driver,
+            egress,
+        }
+    }
+}
+
+impl EgressStatus {
+    fn of(view: &InterfaceView, clamps: &Clamps) -> Option<Self> {
+        let (egress, (interface, _)) = (view.egress?, view.here.as_ref()?);
+        let clamp = clamps.get(interface.index)?;
+        Some(Self {
+            program_id: egress.program_id,
+            link_id: egress.link_id,
+            clamp_mss: clamps::configured(clamp).to_string(),
+            mss_ipv4: clamp.v4,
+            mss_ipv6: clamp.v6,
+        })
+    }
+
+    /// The limits, both only where they differ, and the program that keeps to them.
+    fn text(&self) -> String {
+        let Self {
+            program_id,
+            mss_ipv4,
+            mss_ipv6,
+            ..
+        } = self;
+        match mss_ipv4 == mss_ipv6 {
+            true => format!("{mss_ipv4} (program {program_id})"),
+            false => format!("{mss_ipv4}, {mss_ipv6} for IPv6 (program {program_id})"),
         }
     }
 }

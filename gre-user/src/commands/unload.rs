@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::attach::{detach, pinned_links, pinned_pass_links};
+use crate::attach::{detach, pinned_egress_links, pinned_links, pinned_pass_links};
 use crate::error::Error;
 use crate::output::print;
 use crate::state::Root;
@@ -36,7 +36,7 @@ pub fn unload(root: &Root) -> Result<Option<Vec<String>>> {
         detach(&link.path)?;
         interfaces.push(link.made_for);
     }
-    for link in pinned_pass_links(root)? {
+    for link in pinned_pass_links(root)?.into_iter().chain(pinned_egress_links(root)?) {
         detach(&link.path)?;
     }
     root.remove()?;

@@ -3,15 +3,11 @@
 
 use super::Config;
 use super::error::ConfigError;
-use super::mss::ClampMss;
 use super::protect::Guard;
 use super::section::{Section, Sections};
 use super::tunnel::Probes;
 
 pub(super) fn refuse(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
-    for (interface, section) in config.interfaces.iter().zip(&sections.interfaces) {
-        only(interface.clamp_mss == ClampMss::Off, section, "clamp_mss", "\"off\"")?;
-    }
     for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
         only(tunnel.probes == Probes::Off, section, "probes", "\"off\"")?;
     }
@@ -41,12 +37,7 @@ mod tests {
     fn refused_with_the_value_that_works() {
         let tunnel = |line: &str| format!("{TUNNEL}{line}\n[protect]\nprefixes = ['192.0.2.0/24']");
         let protect = |line: &str| format!("[protect]\nprefixes = ['192.0.2.0/24']\n{line}");
-        let interface = "protect.prefixes = ['192.0.2.0/24']\n[[interface]]\nname = 'eth0'\nclamp_mss = 'auto'";
         for (text, line) in [
-            (
-                interface.to_owned(),
-                "4: [[interface]] \"eth0\": key `clamp_mss`: 'auto' IS; use \"off\"",
-            ),
             (
                 tunnel("probes = 'route'"),
                 "5: [[tunnel]] \"a\": key `probes`: 'route' IS; use \"off\"",

@@ -11,6 +11,8 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 // `linux/bpf.h`.
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_TCX_EGRESS: u32 = 47;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 
@@ -59,6 +61,26 @@ struct ObjectInfo {
     fd: u32,
     info_length: u32,
     info: u64,
+}
+
+/// Its index, in every network namespace (`LOOPBACK_IFINDEX` of `net/loopback.c`).
+const LOOPBACK: u32 = 1;
+
+/// `union bpf_attr` as BPF_PROG_QUERY takes it for interfaces. All of it: the kernel writes to its end.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramQuery {
+    interface_index: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    _padding: u32,
+    flags: u64,
+    link_ids: u64,
+    link_flags: u64,
+    revision: u64,
 }
 
 /// `struct bpf_prog_info`, as far as its lengths.
@@ -110,6 +132,33 @@ impl Bpf {
             jit: is_compiled(&program)?,
             frags,
         })
+    }
+}
+
+/// Whether the kernel has TCX, by which programs are attached to the ways out of interfaces: whether it can say what is attached
+/// so to the loopback interface.
+pub(super) fn has_tcx() -> io::Result<bool> {
+    let mut query = ProgramQuery {
+        interface_index: LOOPBACK,
+        attach_type: BPF_TCX_EGRESS,
+        ..ProgramQuery::default()
+    };
+    // SAFETY: the layout of this command; no room for an answer is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_QUERY,
+            &raw mut query,
+            mem::size_of::<ProgramQuery>(),
+        )
+    };
+    if result == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => Ok(false),
+        _ => Err(error),
     }
 }
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 
 use crate::attach::pinned_links;
-use crate::config::{Config, Deliver, Spread};
+use crate::config::{ClampMss, Config, Deliver, Spread};
 use crate::state::Root;
 
 use super::addresses;
@@ -95,6 +95,8 @@ pub(super) struct KernelFacts {
     pub(super) cpumap_gro: Result<Option<bool>>,
     /// How many CPUs are online.
     pub(super) cpus: Result<usize>,
+    /// Whether the kernel has TCX; none if nothing needs it.
+    pub(super) tcx: Result<Option<bool>>,
 }
 
 #[derive(Debug)]
@@ -182,6 +184,10 @@ impl KernelFacts {
             .tunnels
             .iter()
             .any(|tunnel| tunnel.enabled && tunnel.spread != Spread::Off && tunnel.deliver == Deliver::Stack);
+        let clamps = config
+            .interfaces
+            .iter()
+            .any(|interface| interface.clamp_mss != ClampMss::Off);
         Self {
             bpf: Bpf::probe().map_err(Into::into),
             btf: Path::new(VMLINUX_BTF).try_exists().context(VMLINUX_BTF),
@@ -189,6 +195,11 @@ impl KernelFacts {
             root_in_bpffs: bpf::is_in_bpffs(root).map_err(Into::into),
             cpumap_gro: if spread_to_stack { cpumap_gro() } else { Ok(None) },
             cpus: online_cpus().map(|cpus| cpus.len()),
+            tcx: if clamps {
+                bpf::has_tcx().map(Some).map_err(Into::into)
+            } else {
+                Ok(None)
+            },
         }
     }
 }

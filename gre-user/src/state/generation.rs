@@ -8,6 +8,7 @@ use super::{entries, remove_folder, remove_if_there};
 
 const PREFIX: &str = "generation-";
 const PROGRAM: &str = "program";
+const EGRESS: &str = "egress";
 
 /// The folder of one generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,11 @@ impl Generation {
     /// Where its program is pinned.
     pub fn program(&self) -> PathBuf {
         self.path.join(PROGRAM)
+    }
+
+    /// Where its program for ways out is pinned, if it has one.
+    pub fn egress(&self) -> PathBuf {
+        self.path.join(EGRESS)
     }
 
     /// Where its map of this name is pinned.

@@ -185,6 +185,7 @@ mod tests {
             interfaces: vec![InterfaceStats {
                 name: "eth0".to_owned(),
                 mode: "native".to_owned(),
+                mss_clamped: 0,
             }],
             tunnels: Vec::new(),
             reasons: BTreeMap::new(),

@@ -9,7 +9,8 @@ use gre_tests::traffic::tcp::{Direction, transfer};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::net::{
-    CLIENT_V4, CLIENT_V6, Net, SCRUB_V4, SCRUB_V6, SERVER_V4, SERVER_V6, config, net_or_return, tunnel_v4, tunnel_v6,
+    CLIENT_V4, CLIENT_V6, GATEWAY_V4, GATEWAY_V6, Net, ROUTER_V4, SCRUB_V4, SCRUB_V6, SERVER_V4, SERVER_V6, config,
+    net_or_return, tunnel_v4, tunnel_v6,
 };
 
 /// Enough for both ends to send full segments.
@@ -19,15 +20,24 @@ const TIMESTAMPS: u32 = 12;
 /// Less than what hosts on these wires announce, which depends on what they have found out about the path.
 const LIMIT: u32 = 1000;
 
-/// Connects a client to a service that runs elsewhere, and gives the most that the server may send in a segment, by what the client
-/// has announced and the path's MTU.
-fn negotiate(client: &Namespace, server: &Namespace, address: IpAddr) -> Result<u32> {
+/// The most that each end may send in a segment, by what the other has announced and the path's MTU.
+struct Negotiated {
+    client: u32,
+    server: u32,
+}
+
+/// Connects a client to a service that runs elsewhere.
+fn negotiate(client: &Namespace, server: &Namespace, address: IpAddr) -> Result<Negotiated> {
     let listener = server.run(|| TcpListener::bind((address, 0)).with_context(|| format!("serve {address}")))?;
     let address: SocketAddr = listener.local_addr().context("the service's port")?;
-    let _client = client
+    let client = client
         .run(|| TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("a connection to {address}")))?;
     let (server, _) = listener.accept().context("a connection")?;
-    getsockopt(&server, sockopt::TcpMaxSeg).context("read TCP_MAXSEG")
+    let most = |stream: &TcpStream| getsockopt(stream, sockopt::TcpMaxSeg).context("read TCP_MAXSEG");
+    Ok(Negotiated {
+        client: most(&client)?,
+        server: most(&server)?,
+    })
 }
 
 /// Bytes of data of a TCP segment in an untagged frame from this address; none if it is something else.
@@ -79,7 +89,7 @@ fn what_arrives_in_a_tunnel_announces_no_more_than_its_mss() -> Result<()> {
         for (name, tunnel) in [(SCRUB_V4, tunnel_v4()), (SCRUB_V6, tunnel_v6())] {
             let scrubber = net.scrubber(&tunnel)?;
             for service in [IpAddr::from(SERVER_V4), SERVER_V6.into()] {
-                let server = negotiate(&net.client, &net.server, service)?;
+                let server = negotiate(&net.client, &net.server, service)?.server;
                 ensure!(server > LIMIT, "{lines}, {name}, {service}: {server}, unlimited");
             }
             drop(scrubber);
@@ -103,7 +113,7 @@ fn what_arrives_in_a_tunnel_announces_no_more_than_its_mss() -> Result<()> {
 fn check_limited(net: &Net, tunnel: &str, client: IpAddr, service: IpAddr) -> Result<()> {
     let clamped = |stats: &gre_tests::program::Stats| stats.tunnel(tunnel, "mss_clamped").unwrap_or(0);
     let before = clamped(&net.program.stats()?);
-    let server = negotiate(&net.client, &net.server, service)?;
+    let server = negotiate(&net.client, &net.server, service)?.server;
     ensure!(server == LIMIT - TIMESTAMPS, "the server may send {server} bytes");
 
     let (direct, tunnelled) = (Wire::open(&net.client, "direct0")?, Wire::open(&net.client, "isp0")?);
@@ -122,5 +132,119 @@ fn check_limited(net: &Net, tunnel: &str, client: IpAddr, service: IpAddr) -> Re
     // Three connections, and perhaps SYNs that were sent again.
     net.program
         .stats_when("each SYN to be counted", |stats| clamped(stats) >= before + 3)?;
+    Ok(())
+}
+
+/// The router is the origin itself: its own addresses are protected, and what it answers leaves by `wan0`.
+fn origin(clamp_mss: &str) -> String {
+    let protect = "[protect]\nprefixes = [\"192.0.2.0/24\", \"2001:db8:2::/64\"]\n";
+    let lines = format!("mode = \"native\"\nclamp_mss = {clamp_mss}\n");
+    config("native", "").replace("mode = \"native\"\n", &lines) + protect
+}
+
+/// What a client may send to the origin, which the origin announces.
+fn to_origin(net: &Net, service: IpAddr) -> Result<u32> {
+    Ok(negotiate(&net.client, &net.router, service)?.client)
+}
+
+const ORIGIN: [IpAddr; 2] = [IpAddr::V4(GATEWAY_V4), IpAddr::V6(GATEWAY_V6)];
+
+/// The limits over IPv4 and IPv6 of the longer of both tunnels' headers: IPv6, GRE, key and checksum.
+const AUTOMATIC: [u32; 2] = [1500 - 52 - 40, 1500 - 52 - 60];
+
+fn clamped_on_the_way_out(net: &Net) -> Result<u64> {
+    let stats = net.program.stats()?;
+    Ok(stats.0["interfaces"][0]["mss_clamped"].as_u64().unwrap_or(0))
+}
+
+/// The program on the way out is put there, told something else, told to follow the MTU, and taken away.
+#[test]
+fn what_leaves_from_protected_addresses_announces_no_more_than_clamp_mss() -> Result<()> {
+    let net = net_or_return!();
+    let scrubber = net.scrubber(&tunnel_v4())?;
+    net.program.load(&origin("\"off\""))?;
+    for service in ORIGIN {
+        let may = to_origin(&net, service)?;
+        ensure!(may > AUTOMATIC[0], "{service}: {may} without a limit");
+    }
+    ensure!(clamped_on_the_way_out(&net)? == 0, "without a program");
+
+    for (limits, clamp_mss) in [([LIMIT; 2], "1000"), (AUTOMATIC, "\"auto\"")] {
+        net.program.load(&origin(clamp_mss))?;
+        let before = clamped_on_the_way_out(&net)?;
+        for (limit, service) in limits.into_iter().zip(ORIGIN) {
+            let may = to_origin(&net, service)?;
+            ensure!(
+                may == limit - TIMESTAMPS,
+                "{service}: {may} with clamp_mss = {clamp_mss}"
+            );
+        }
+        let after = clamped_on_the_way_out(&net)?;
+        ensure!(after >= before + 2, "{clamp_mss}: {before} and then {after} counted");
+        // An address that is not protected, to which no tunnel leads.
+        let may = to_origin(&net, ROUTER_V4.into())?;
+        ensure!(may > AUTOMATIC[0], "{may} to what is not protected");
+    }
+
+    // What the client sends is no larger, and arrives.
+    net.program.load(&origin("1000"))?;
+    for (client, service) in [IpAddr::from(CLIENT_V4), CLIENT_V6.into()].into_iter().zip(ORIGIN) {
+        let wire = Wire::open(&net.client, "isp0")?;
+        transfer(&net.client, &net.router, service, Direction::Upload, LENGTH)?;
+        let largest = largest(&wire, client)?;
+        ensure!(largest == LIMIT - TIMESTAMPS, "{service}: a segment of {largest} bytes");
+    }
+
+    net.program.load(&origin("\"off\""))?;
+    let may = to_origin(&net, ROUTER_V4.into())?;
+    ensure!(may > AUTOMATIC[0], "{may} after it was taken away");
+    let before = clamped_on_the_way_out(&net)?;
+    to_origin(&net, ORIGIN[0])?;
+    ensure!(
+        clamped_on_the_way_out(&net)? == before,
+        "counted after it was taken away"
+    );
+    drop(scrubber);
+    Ok(())
+}
+
+/// Connections that are made while the program is replaced over and over find the old one or the new one, never none.
+#[test]
+fn no_connection_meets_no_program_while_it_is_replaced() -> Result<()> {
+    const CONNECTIONS: usize = 200;
+    let net = net_or_return!();
+    let scrubber = net.scrubber(&tunnel_v4())?;
+    net.program.load(&origin("1000"))?;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let reloads = std::thread::scope(|scope| {
+        let reloading = scope.spawn(|| {
+            let mut reloads = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for limit in ["1100", "1000"] {
+                    net.program.load(&origin(limit))?;
+                    reloads += 1;
+                }
+            }
+            anyhow::Ok(reloads)
+        });
+        let connecting = || {
+            for connection in 0..CONNECTIONS {
+                let may = to_origin(&net, ORIGIN[connection % 2])? + TIMESTAMPS;
+                ensure!(
+                    [1000, 1100].contains(&may),
+                    "connection {connection} may send {may} bytes"
+                );
+            }
+            Ok(())
+        };
+        let connected = connecting();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let reloads = reloading
+            .join()
+            .map_err(|_| anyhow::anyhow!("the loader's thread panicked"))?;
+        connected.and(reloads)
+    })?;
+    ensure!(reloads >= 2, "only {reloads} reloads");
+    drop(scrubber);
     Ok(())
 }

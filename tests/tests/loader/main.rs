@@ -8,6 +8,7 @@ mod checking;
 mod counting;
 mod dist;
 mod drops;
+mod egress;
 mod keepalive;
 mod killed;
 mod loading;

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap};
 use aya::programs::{ProgramError, ProgramInfo, TestRun, TestRunOptions, Xdp};
 use gre_common::Reason;
 use gre_common::counters::Counters;
-use gre_common::maps::{BUCKETS, COUNTERS, READER, SEQUENCES};
+use gre_common::maps::{BUCKETS, COUNTERS, EGRESS_CLAMPED, READER, SEQUENCES};
 use gre_common::sample::Bucket;
 use gre_common::sequence::SequenceState;
-use gre_user::bpf::{AttachMode, XdpLink};
-use gre_user::config::Config;
+use gre_user::bpf::{AttachMode, InterfaceLink};
+use gre_user::clamps::Clamps;
+use gre_user::config::{ClampMss, Config};
 use gre_user::datapath::Datapath;
+use gre_user::host::Interface;
 use gre_user::host::cpus::online_cpus;
 use gre_user::settings::{LogLevel, Settings};
 use gre_user::surroundings::Surroundings;
@@ -135,6 +137,36 @@ impl Kernel {
         self.run_with(frame, None)
     }
 
+    /// Loads the program for ways out, to lower the MSS of what leaves by the loopback interface, which is where test runs leave.
+    pub(crate) fn load_egress(&mut self, mss: u16) -> Result<()> {
+        let loopback = Interface::by_name("lo")?.context("there is a loopback interface")?;
+        let tables = Tables::default();
+        let clamps = Clamps::of(&tables, [(&loopback, ClampMss::Bytes(mss))].into_iter());
+        self.datapath.load_egress(&clamps)
+    }
+
+    /// Runs the program for ways out on a frame: what it returned, the frame after it, and how many SYNs it has counted so far.
+    pub(crate) fn run_egress(&mut self, frame: &[u8]) -> Result<(u32, Vec<u8>, u64)> {
+        let mut out = vec![0; frame.len()];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::new()
+        };
+        let result = self
+            .datapath
+            .egress()?
+            .test_run(options)
+            .context("test-run the way out")?;
+        out.truncate(result.data_size_out as usize);
+        let clamped: PerCpuHashMap<_, u32, u64> = PerCpuHashMap::try_from(map(self.datapath.ebpf(), EGRESS_CLAMPED)?)?;
+        let mut count = 0;
+        for entry in clamped.iter() {
+            count += entry?.1.iter().sum::<u64>();
+        }
+        Ok((result.return_value, out, count))
+    }
+
     /// Lets somebody watch what is refused, or nobody.
     pub(crate) fn watch(&mut self, watched: bool) -> Result<()> {
         let until = if watched { u64::MAX } else { 0 };
@@ -193,9 +225,9 @@ impl Kernel {
     }
 
     /// Attaches the program to an interface of the calling thread's network namespace, for as long as the link is held.
-    pub(crate) fn attach(&mut self, interface: u32) -> Result<XdpLink> {
+    pub(crate) fn attach(&mut self, interface: u32) -> Result<InterfaceLink> {
         let program = self.datapath.program()?.fd()?;
-        XdpLink::attach(program.as_fd(), interface, AttachMode::Native).context("attach the program")
+        InterfaceLink::attach(program.as_fd(), interface, AttachMode::Native).context("attach the program")
     }
 
     /// Whether [`Self::run_split`] works: before Linux 6.18 the kernel refuses a first buffer shorter than the frame.

@@ -8,6 +8,7 @@
 mod support;
 
 mod buffers;
+mod egress;
 mod fixtures;
 mod forwarding;
 mod generated;

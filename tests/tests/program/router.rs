@@ -10,7 +10,7 @@ use gre_common::Reason;
 use gre_common::target::{Macs, Target};
 use gre_tests::frame::{Link, Mac, Packet};
 use gre_tests::lab::{Interface, Lab, Namespace};
-use gre_user::bpf::XdpLink;
+use gre_user::bpf::InterfaceLink;
 use gre_user::surroundings::Surroundings;
 
 use crate::kernel::{Kernel, Run, XDP_DROP, XDP_PASS};
@@ -63,7 +63,7 @@ pub(crate) struct Router {
     pub(crate) wan: Interface,
     pub(crate) lan: Interface,
     // The kernel takes `wan0` for an ingress interface only with a program.
-    _link: XdpLink,
+    _link: InterfaceLink,
     // Keeps the interfaces' other ends.
     _others: Namespace,
 }

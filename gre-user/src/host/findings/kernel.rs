@@ -17,6 +17,7 @@ pub(super) fn judge(facts: &KernelFacts, config: &Config, root: &Path) -> Vec<Fi
     findings.extend(bpf(facts));
     findings.extend(btf(facts, config));
     findings.extend(cpumap(facts));
+    findings.extend(tcx(facts));
     findings.extend(bpffs(facts, root));
     findings
 }
@@ -111,6 +112,23 @@ fn cpumap(facts: &KernelFacts) -> Option<Finding> {
         Err(why) => Some(unknown(
             KERNEL,
             "whether it has GRO for what `spread` hands to other cores",
+            why,
+            "run as root",
+        )),
+    }
+}
+
+fn tcx(facts: &KernelFacts) -> Option<Finding> {
+    match &facts.tcx {
+        Ok(Some(false)) => Some(Finding::error(
+            KERNEL,
+            "has no TCX, by which the program for `clamp_mss` is attached",
+            "boot Linux 6.6 or later, or set `clamp_mss` to \"off\" and have this host's TCP announce less by `advmss` of ip-route(8)",
+        )),
+        Ok(_) => None,
+        Err(why) => Some(unknown(
+            KERNEL,
+            "whether it has TCX, which `clamp_mss` needs",
             why,
             "run as root",
         )),
@@ -218,6 +236,25 @@ mod tests {
             &[
                 "note: kernel: cannot tell whether it has BTF: Operation not permitted (os error 1); run `ls \
                /sys/kernel/btf`",
+            ],
+        );
+    }
+
+    #[test]
+    fn tcx() {
+        assert_found(|case| case.facts.kernel.tcx = Ok(Some(true)), &[]);
+        assert_found(
+            |case| case.facts.kernel.tcx = Ok(Some(false)),
+            &[
+                "error: kernel: has no TCX, by which the program for `clamp_mss` is attached; boot Linux 6.6 or later, or set \
+                 `clamp_mss` to \"off\" and have this host's TCP announce less by `advmss` of ip-route(8)",
+            ],
+        );
+        assert_found(
+            |case| case.facts.kernel.tcx = Err(denied()),
+            &[
+                "note: kernel: cannot tell whether it has TCX, which `clamp_mss` needs: Operation not permitted (os error 1); \
+                 run as root",
             ],
         );
     }

@@ -73,6 +73,7 @@ impl Case {
                 root_in_bpffs: Ok(true),
                 cpumap_gro: Ok(None),
                 cpus: Ok(1),
+                tcx: Ok(None),
             },
             memory: MemoryFacts {
                 possible_cpus: Ok(2),
