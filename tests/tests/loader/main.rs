@@ -4,6 +4,7 @@
 //! `cargo xtask test` sets it; without it these tests are skipped.
 
 mod attaching;
+mod chaos;
 mod checking;
 mod counting;
 mod dist;
