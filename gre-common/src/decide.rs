@@ -3,7 +3,7 @@
 use core::hint::black_box;
 
 use crate::{
-    Reason, checksum,
+    Action, Reason, checksum,
     endian::Be16,
     endpoints::{Address, Endpoints, Ipv4, Ipv6},
     gre::Gre,
@@ -68,6 +68,12 @@ pub trait Tables {
     fn is_protected4(&self, address: &Ipv4) -> bool;
     /// Whether this address is within `protect.prefixes`.
     fn is_protected6(&self, address: &Ipv6) -> bool;
+    /// What becomes of packets that came by no tunnel to what is protected.
+    fn lockdown(&self) -> Guard;
+    /// Whether this source is within `protect.allow`.
+    fn is_allowed4(&self, address: &Ipv4) -> bool;
+    /// Whether this source is within `protect.allow`.
+    fn is_allowed6(&self, address: &Ipv6) -> bool;
     /// Whether this inner destination is within the tunnel's `bypass`.
     fn is_bypassed4(&self, tunnel: u32, address: &Ipv4) -> bool;
     /// Whether this inner destination is within the tunnel's `bypass`.
@@ -84,6 +90,14 @@ pub trait Tables {
     fn answers(&self) -> bool;
     /// Whether a tunnel that answers keepalives may answer one more now; if so, that is one more.
     fn may_answer(&self, tunnel: u32) -> bool;
+    /// The rule on a packet that came by no tunnel: [`protect::breaks_lockdown`], which the kernel program calls in a function of
+    /// its own, and only if there is such a rule.
+    fn breaks_lockdown<P: Packet>(&self, packet: &P, link: Link) -> bool
+    where
+        Self: Sized,
+    {
+        self.lockdown() != Guard::Off && protect::breaks_lockdown(packet, self, link)
+    }
 }
 
 /// What to do with a packet.
@@ -214,11 +228,11 @@ pub fn decide_and<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, carr
     match link.ether_type {
         ETHER_TYPE_IPV4 => match outer::v4(packet, link) {
             Some(outer) => decide_gre(packet, tables, carrier, link, &outer),
-            None => carrier.not_ours(),
+            None => without_tunnel(packet, tables, carrier, link, None),
         },
         ETHER_TYPE_IPV6 => match outer::v6(packet, link) {
             Some(outer) => decide_gre(packet, tables, carrier, link, &outer),
-            None => carrier.not_ours(),
+            None => without_tunnel(packet, tables, carrier, link, None),
         },
         _ => carrier.not_ours(),
     }
@@ -262,9 +276,9 @@ fn decide_gre<P: Packet, T: Tables, C: Carrier, A: Family>(
     link: Link,
     outer: &Outer<A>,
 ) -> C::Done {
-    let unmatched = |carrier: C, reason| match outer.destination.is_local(tables) {
-        true => carrier.refuse(0, reason),
-        false => carrier.not_ours(),
+    let unmatched = |carrier: C, reason| {
+        let reason = outer.destination.is_local(tables).then_some(reason);
+        without_tunnel(packet, tables, carrier, link, reason)
     };
     let gre = match read_gre(packet, outer) {
         Ok(gre) => gre,
@@ -286,6 +300,34 @@ fn decide_gre<P: Packet, T: Tables, C: Carrier, A: Family>(
         // Perhaps; what is out of the ordinary is looked into out of the way.
         Err(Reason::Loop) => carrier.returning(packet, tables, Returning::of(tunnel, link, &outer.payload, &gre)),
         Err(reason) => carrier.refuse(tunnel.id, reason),
+    }
+}
+
+/// What came by no tunnel: row 1, or for a `reason` of rows 2 to 9 if it is for a tunnel's local address. What would pass is subject
+/// to lockdown.
+#[inline(always)]
+fn without_tunnel<P: Packet, T: Tables, C: Carrier>(
+    packet: &P,
+    tables: &T,
+    carrier: C,
+    link: Link,
+    reason: Option<Reason>,
+) -> C::Done {
+    let passes = reason.is_none_or(|reason| reason.action() == Action::Pass);
+    if passes && tables.breaks_lockdown(packet, link) {
+        let is_enforced = tables.lockdown() == Guard::Enforce;
+        return carrier.refuse(
+            0,
+            if is_enforced {
+                Reason::Lockdown
+            } else {
+                Reason::LockdownMonitored
+            },
+        );
+    }
+    match reason {
+        Some(reason) => carrier.refuse(0, reason),
+        None => carrier.not_ours(),
     }
 }
 

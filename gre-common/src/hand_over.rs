@@ -59,11 +59,7 @@ impl HandOver {
     /// VLAN tags of the link header.
     #[inline(always)]
     pub const fn tags(&self) -> VlanTags {
-        match self.rest >> TAGS_SHIFT & 3 {
-            0 => VlanTags::None,
-            1 => VlanTags::One,
-            _ => VlanTags::Two,
-        }
+        VlanTags::from_number(self.rest >> TAGS_SHIFT & 3)
     }
 
     /// Whether the payload is an Ethernet frame.

@@ -59,6 +59,18 @@ pub enum VlanTags {
     Two = 2,
 }
 
+impl VlanTags {
+    /// From their number; more than two are none that this program sees through, and taken for two.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::None,
+            1 => Self::One,
+            _ => Self::Two,
+        }
+    }
+}
+
 /// Where the link header ends and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {

@@ -84,6 +84,10 @@ pub const BUCKETS: &str = "BUCKETS";
 pub const PROTECTED4: &str = "PROTECTED4";
 /// The same for IPv6.
 pub const PROTECTED6: &str = "PROTECTED6";
+/// Sources that may reach what is protected without a tunnel: as [`PROTECTED4`].
+pub const ALLOWED4: &str = "ALLOWED4";
+/// The same for IPv6.
+pub const ALLOWED6: &str = "ALLOWED6";
 /// Inner IPv4 destinations that stay encapsulated: longest-prefix map of a [`Prefix`](crate::protect::Prefix) of
 /// [`TunnelAddress<Ipv4>`](crate::protect::TunnelAddress) to [`LISTED`]. Written by userspace. Only tunnels whose
 /// [`Policy::bypasses`](crate::tunnel::Policy::bypasses) is set are looked up, and only if the program was loaded with
@@ -110,6 +114,8 @@ pub const HAVE_SPREAD: &str = "HAVE_SPREAD";
 pub const HAVE_MSS: &str = "HAVE_MSS";
 /// Set before loading: the [`Guard`](crate::protect::Guard) of inner destinations.
 pub const INNER_DESTINATIONS: &str = "INNER_DESTINATIONS";
+/// Set before loading: the [`Guard`](crate::protect::Guard) of packets that came by no tunnel to what is protected.
+pub const LOCKDOWN: &str = "LOCKDOWN";
 /// Set to 1 before loading: some tunnel has inner destinations that stay encapsulated.
 pub const HAVE_BYPASS: &str = "HAVE_BYPASS";
 /// Set to 1 before loading: some tunnel answers keepalives.

@@ -1,11 +1,11 @@
 //! What `[protect]` and a tunnel's `bypass` say about a packet, by its addresses alone.
 //!
 //! Two questions are asked. Of a packet that came by a tunnel, after all checks and before it is touched: may it go where it wants
-//! to ([`inner`])? Of a packet that came by none: may it reach what is protected ([`outer`])?
+//! to ([`inner`])? Of a packet that came by none: may it reach what is protected ([`breaks_lockdown`])?
 
 use network_types::{
     eth::EthHdr,
-    ip::{Ipv4Hdr, Ipv6Hdr},
+    ip::{IpProto, Ipv4Hdr, Ipv6Hdr},
 };
 
 use crate::{
@@ -136,6 +136,7 @@ impl Ruling {
 /// An address family, as far as look-ups are concerned.
 trait Address: Copy {
     fn is_protected<T: Tables>(&self, tables: &T) -> bool;
+    fn is_allowed<T: Tables>(&self, tables: &T) -> bool;
     fn is_bypassed<T: Tables>(&self, tables: &T, tunnel: u32) -> bool;
 }
 
@@ -143,6 +144,10 @@ impl Address for Ipv4 {
     #[inline(always)]
     fn is_protected<T: Tables>(&self, tables: &T) -> bool {
         tables.is_protected4(self)
+    }
+    #[inline(always)]
+    fn is_allowed<T: Tables>(&self, tables: &T) -> bool {
+        tables.is_allowed4(self)
     }
     #[inline(always)]
     fn is_bypassed<T: Tables>(&self, tables: &T, tunnel: u32) -> bool {
@@ -154,6 +159,10 @@ impl Address for Ipv6 {
     #[inline(always)]
     fn is_protected<T: Tables>(&self, tables: &T) -> bool {
         tables.is_protected6(self)
+    }
+    #[inline(always)]
+    fn is_allowed<T: Tables>(&self, tables: &T) -> bool {
+        tables.is_allowed6(self)
     }
     #[inline(always)]
     fn is_bypassed<T: Tables>(&self, tables: &T, tunnel: u32) -> bool {
@@ -203,4 +212,38 @@ fn inner_to<T: Tables, A: Address>(tables: &T, inner: &Inner, destination: &A) -
         Guard::Monitor => Ruling::Monitored,
         Guard::Enforce => Ruling::InnerDestination,
     }
+}
+
+/// Whether a packet that came by no tunnel is for what is protected, and its source may not go there. Only addresses count: not
+/// whether it is a fragment, nor what it carries. Neighbour discovery is left alone, and so is what is not IP, as ARP.
+#[inline(always)]
+pub fn breaks_lockdown<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link) -> bool {
+    let start = link.len();
+    match link.ether_type {
+        ETHER_TYPE_IPV4 => packet.load::<Ipv4Hdr>(start).is_some_and(|ip| {
+            let [source, destination] = [ip.src_addr, ip.dst_addr].map(|address| [Be32::from_bytes(address)]);
+            is_closed(tables, &source, &destination)
+        }),
+        ETHER_TYPE_IPV6 => packet.load::<Ipv6Hdr>(start).is_some_and(|ip| {
+            !is_neighbour_discovery(packet, start, &ip) && is_closed(tables, &words(ip.src_addr), &words(ip.dst_addr))
+        }),
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn is_closed<T: Tables, A: Address>(tables: &T, source: &A, destination: &A) -> bool {
+    destination.is_protected(tables) && !source.is_allowed(tables)
+}
+
+/// Router and neighbour solicitations and advertisements, and redirects. A hop limit of 255 tells that no router has sent it on
+/// (RFC 4861 section 7.1).
+#[inline(always)]
+fn is_neighbour_discovery<P: Packet>(packet: &P, start: usize, ip: &Ipv6Hdr) -> bool {
+    const TYPES: core::ops::RangeInclusive<u8> = 133..=137;
+    ip.next_hdr == IpProto::Ipv6Icmp as u8
+        && ip.hop_limit == 255
+        && packet
+            .load::<u8>(start + Ipv6Hdr::LEN)
+            .is_some_and(|kind| TYPES.contains(&kind))
 }

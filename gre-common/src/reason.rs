@@ -214,6 +214,17 @@ reasons! {
     ///
     /// Likely causes: the scrubbing centre routes the tunnel's own far end into the tunnel, or keepalives of an unknown kind.
     Loop = "loop", Drop;
+    /// `lockdown = "enforce"`: a packet that came by no tunnel, to an address within `prefixes` in `[protect]`, from a source that
+    /// `allow` does not have.
+    ///
+    /// Likely causes: an attack straight at this host, around the scrubbing centre; or somebody who is to reach it directly and that
+    /// `allow` lacks: a management network, a BGP neighbour, a DNS resolver. Look at some with `gre-decap drops --reason lockdown`.
+    Lockdown = "lockdown", Drop;
+    /// `lockdown = "monitor"`: a packet that came by no tunnel, to an address within `prefixes` in `[protect]`, from a source that
+    /// `allow` does not have. The kernel got it as it came; `"enforce"` would drop it.
+    ///
+    /// Before enforcing, look for a day at who it is with `gre-decap drops --reason lockdown`, and add to `allow` who may.
+    LockdownMonitored = "lockdown", Pass;
 }
 
 #[cfg(test)]

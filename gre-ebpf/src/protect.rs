@@ -6,13 +6,14 @@ use core::hint::black_box;
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use gre_common::{
     endian::Be16,
+    link::{Link, VlanTags},
     protect::{self, Guard, Inner, Ruling},
 };
 
 use crate::{
     frame::Frame,
     hand_over::{FARTHEST, LAST},
-    tables::{Maps, have_bypass, inner_destinations},
+    tables::{Maps, have_bypass, inner_destinations, lockdown},
 };
 
 /// Rules on a packet that came by a tunnel.
@@ -43,6 +44,34 @@ extern "C" fn judge_inner_out_of_line(ctx: *mut xdp_md, tunnel: u32, kind: u32, 
         bypasses: kind >> BYPASSES_SHIFT != 0,
     };
     protect::inner(&Frame::new(&ctx), &Maps(&ctx), &inner) as u32
+}
+
+/// The rule on a packet that came by no tunnel.
+#[inline(always)]
+pub(crate) fn breaks_lockdown(ctx: &XdpContext, link: Link) -> bool {
+    if lockdown() == Guard::Off {
+        return false;
+    }
+    // As above.
+    black_box(breaks_lockdown_out_of_line(
+        ctx.ctx,
+        link.ether_type.get().into(),
+        link.tags as u32,
+    )) != 0
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn breaks_lockdown_out_of_line(ctx: *mut xdp_md, ether_type: u32, tags: u32) -> u32 {
+    if lockdown() == Guard::Off {
+        return 0;
+    }
+    let ctx = XdpContext::new(ctx);
+    let link = Link {
+        tags: VlanTags::from_number(tags),
+        ether_type: Be16::new(ether_type as u16),
+    };
+    protect::breaks_lockdown(&Frame::new(&ctx), &Maps(&ctx), link).into()
 }
 
 const BYPASSES_SHIFT: u32 = 16;

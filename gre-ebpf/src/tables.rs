@@ -13,7 +13,7 @@ use gre_common::{
     endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6},
     forward::Lookup,
     keepalive::Quota,
-    link::Mac,
+    link::{Link, Mac},
     maps::{MAX_PREFIXES, TunnelName},
     protect::{Guard, Inner, Prefix, Ruling, TunnelAddress},
     sequence::{Order, SequenceState},
@@ -83,6 +83,10 @@ static PROTECTED4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 
 #[map]
 static PROTECTED6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
 #[map]
+static ALLOWED4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+#[map]
+static ALLOWED6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+#[map]
 static BYPASS4: LpmTrie<TunnelAddress<Ipv4>, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
 #[map]
 static BYPASS6: LpmTrie<TunnelAddress<Ipv6>, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
@@ -102,6 +106,8 @@ pub(crate) static HAVE_SPREAD: Global<u8> = Global::new(1);
 pub(crate) static HAVE_MSS: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 static INNER_DESTINATIONS: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
+static LOCKDOWN: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAVE_BYPASS: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
@@ -186,6 +192,21 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn lockdown(&self) -> Guard {
+        lockdown()
+    }
+
+    #[inline(always)]
+    fn is_allowed4(&self, address: &Ipv4) -> bool {
+        is_listed(&ALLOWED4, *address)
+    }
+
+    #[inline(always)]
+    fn is_allowed6(&self, address: &Ipv6) -> bool {
+        is_listed(&ALLOWED6, *address)
+    }
+
+    #[inline(always)]
     fn is_bypassed4(&self, tunnel: u32, address: &Ipv4) -> bool {
         let address = *address;
         have_bypass() && is_listed(&BYPASS4, TunnelAddress { tunnel, address })
@@ -201,12 +222,23 @@ impl Tables for Maps<'_> {
     fn judge_inner<P: Packet>(&self, _: &P, inner: &Inner) -> Ruling {
         protect::judge_inner(self.0, inner)
     }
+
+    #[inline(always)]
+    fn breaks_lockdown<P: Packet>(&self, _: &P, link: Link) -> bool {
+        protect::breaks_lockdown(self.0, link)
+    }
 }
 
 /// What becomes of inner packets to destinations that are not protected: a constant of the loaded program.
 #[inline(always)]
 pub(crate) fn inner_destinations() -> Guard {
     Guard::from_number(INNER_DESTINATIONS.load())
+}
+
+/// What becomes of packets that came by no tunnel to what is protected: the same.
+#[inline(always)]
+pub(crate) fn lockdown() -> Guard {
+    Guard::from_number(LOCKDOWN.load())
 }
 
 /// Whether any tunnel has inner destinations that stay encapsulated: the same.

@@ -26,11 +26,11 @@ const REVISION: &str = "REVISION";
 
 /// What all that is pinned means. It changes when another version could misread this one's state: by itself with the layout of a map,
 /// by hand with the meaning of what is in one.
-const FORMAT: u64 = FINGERPRINT ^ 4;
+const FORMAT: u64 = FINGERPRINT ^ 5;
 
 /// Format, whether what no tunnel matches is dropped, log level, length of the cores' queues, the flow hash's key, the
-/// guard of inner destinations, and the features that are not pruned.
-type Words = [u64; 8];
+/// guard of inner destinations, the features that are not pruned, and the guard of lockdown.
+type Words = [u64; 9];
 
 /// Settings that are compiled into the program.
 pub(crate) struct CompiledIn {
@@ -68,6 +68,7 @@ pub(crate) fn pin(generation: &Generation, settings: &Settings) -> Result<()> {
         key1,
         settings.guards.inner_destinations as u64,
         settings.features.bits(),
+        settings.guards.lockdown as u64,
     ];
     words.set(0, values, 0).with_context(|| cannot_make(SETTINGS))?;
     words
@@ -123,6 +124,7 @@ pub(crate) fn read(generation: &Generation) -> Result<CompiledIn> {
         key1,
         inner_destinations,
         features,
+        lockdown,
     ] = words.get(&0, 0).with_context(|| cannot_read(&path))?;
     let log_level = u32::try_from(log_level).ok().and_then(LogLevel::from_repr);
     match (log_level, u32::try_from(spread_queue)) {
@@ -133,6 +135,7 @@ pub(crate) fn read(generation: &Generation) -> Result<CompiledIn> {
             flow_key: [key0, key1],
             guards: Guards {
                 inner_destinations: Guard::from_number(inner_destinations as u8),
+                lockdown: Guard::from_number(lockdown as u8),
             },
             features: Features::from_bits(features),
         }),

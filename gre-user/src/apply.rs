@@ -25,7 +25,7 @@ use crate::config::{self, ClampMss, Config};
 use crate::datapath::{self, Datapath, LOGS, Shared};
 use crate::host::cpus::online_cpus;
 use crate::host::egress::ways;
-use crate::host::{self, Capability, Interface, missing_capabilities};
+use crate::host::{self, Capability, Interface, Severity, missing_capabilities};
 use crate::layout::{self, Match};
 use crate::running::Running;
 use crate::settings::{LogLevel, Settings};
@@ -142,6 +142,11 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, cause: Cau
     let survey = survey(&tables, &on, must_deliver, &mut warnings)?;
     let clamps = Clamps::of(&tables, on.iter().zip(clamps));
     let egress = EgressPlan::make(&on, &clamps, pinned_egress_links(root)?)?;
+    if let Cause::Load(_) = cause {
+        let cut_off = host::lockdown_findings(config).into_iter();
+        let cut_off = cut_off.filter(|finding| finding.severity == Severity::Warning);
+        warnings.extend(cut_off.map(|finding| format!("{}: {}; {}", finding.subject, finding.what, finding.remedy)));
+    }
     let flow_key = match &running {
         Some(running) => running.settings.flow_key,
         None => new_flow_key()?,

@@ -11,8 +11,8 @@ use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
     CORES, CPUS, FLOW_KEY, FORMER, FORWARD, HAVE_BYPASS, HAVE_INTERFACE, HAVE_KEEPALIVE, HAVE_MSS, HAVE_PREFIXES,
-    HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, KEEPALIVES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6,
-    TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
+    HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, KEEPALIVES, LOCALS4, LOCALS6, LOCKDOWN, NAMES, NEXT_HOPS, PREFIXES4,
+    PREFIXES6, TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
 };
 use log::Log;
 
@@ -100,6 +100,7 @@ impl Datapath {
             (HAVE_BYPASS, u8::from(features.bypass)),
             (INNER_DESTINATIONS, settings.guards.inner_destinations as u8),
             (HAVE_KEEPALIVE, u8::from(features.keepalive)),
+            (LOCKDOWN, settings.guards.lockdown as u8),
         ];
         let log_level = settings.log_level as u8;
         let watch = Watch::of(features);

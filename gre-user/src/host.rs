@@ -6,6 +6,7 @@
 mod addresses;
 mod bpf;
 mod capabilities;
+mod connections;
 pub mod cpus;
 pub mod egress;
 mod ethtool;
@@ -30,5 +31,5 @@ pub mod xdp_features;
 
 pub use self::capabilities::{Capability, missing_capabilities};
 pub use self::finding::{Finding, Severity};
-pub use self::findings::findings;
+pub use self::findings::{findings, lockdown_findings};
 pub use self::interface::{AttachedXdp, Interface, XdpMode, interfaces};

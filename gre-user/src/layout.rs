@@ -11,9 +11,9 @@ use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
 use gre_common::keepalive::Quota;
 use gre_common::link::Mac;
 use gre_common::maps::{
-    ARRIVALS, BUCKETS, BYPASS4, BYPASS6, CARRIED, CORES, COUNTERS, DEVICES, EGRESS, EGRESS_CLAMPED, FORMER, FORWARD,
-    INTERFACES, KEEPALIVES, LOCALS4, LOCALS6, MAX_EGRESS, MAX_REDIRECTS, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6,
-    PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES, SEQUENCES, TARGETS, TUNNELS4, TUNNELS6, TunnelName,
+    ALLOWED4, ALLOWED6, ARRIVALS, BUCKETS, BYPASS4, BYPASS6, CARRIED, CORES, COUNTERS, DEVICES, EGRESS, EGRESS_CLAMPED,
+    FORMER, FORWARD, INTERFACES, KEEPALIVES, LOCALS4, LOCALS6, MAX_EGRESS, MAX_REDIRECTS, NAMES, NEXT_HOPS, PREFIXES4,
+    PREFIXES6, PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES, SEQUENCES, TARGETS, TUNNELS4, TUNNELS6, TunnelName,
 };
 use gre_common::mss::Clamp;
 use gre_common::protect::TunnelAddress;
@@ -92,7 +92,7 @@ impl Shape {
 }
 
 /// All maps that userspace needs, and so are pinned.
-pub(crate) const SHAPES: [Shape; 29] = [
+pub(crate) const SHAPES: [Shape; 31] = [
     shape::<Endpoints<Ipv4>, Tunnel>(TUNNELS4, MapType::Hash, 0),
     shape::<Endpoints<Ipv6>, Tunnel>(TUNNELS6, MapType::Hash, 0),
     shape::<EndpointsPrefix<Ipv4>, Tunnel>(PREFIXES4, MapType::LpmTrie, NO_PREALLOC),
@@ -117,6 +117,8 @@ pub(crate) const SHAPES: [Shape; 29] = [
     shape::<u32, Bucket>(BUCKETS, MapType::PerCpuArray, 0).with_entries(Reason::COUNT as u32),
     shape::<(u32, Ipv4), u32>(PROTECTED4, MapType::LpmTrie, NO_PREALLOC),
     shape::<(u32, Ipv6), u32>(PROTECTED6, MapType::LpmTrie, NO_PREALLOC),
+    shape::<(u32, Ipv4), u32>(ALLOWED4, MapType::LpmTrie, NO_PREALLOC),
+    shape::<(u32, Ipv6), u32>(ALLOWED6, MapType::LpmTrie, NO_PREALLOC),
     shape::<(u32, TunnelAddress<Ipv4>), u32>(BYPASS4, MapType::LpmTrie, NO_PREALLOC),
     shape::<(u32, TunnelAddress<Ipv6>), u32>(BYPASS6, MapType::LpmTrie, NO_PREALLOC),
     shape::<u32, Quota>(KEEPALIVES, MapType::Array, 0),

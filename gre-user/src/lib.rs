@@ -32,6 +32,7 @@ pub mod listen;
 pub mod live;
 mod memory;
 mod metrics;
+mod nets;
 pub mod offline;
 mod output;
 pub mod reasons;

@@ -1,8 +1,7 @@
 //! The program's decision outside the kernel: the same code, over captured bytes and the tables of a configuration.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
@@ -16,6 +15,7 @@ use gre_common::{Packet, Verdict, checksum, decide};
 use ipnet::IpNet;
 
 use crate::config::{Config, Unknown};
+use crate::nets::Nets;
 use crate::settings::Guards;
 use crate::tables::{Address, Entries, Tables};
 
@@ -28,6 +28,7 @@ pub struct Offline {
     drop_unknown: bool,
     guards: Guards,
     protected: Nets,
+    allowed: Nets,
     bypass: HashMap<u32, Nets>,
     sequences: RefCell<HashMap<u32, SequenceState>>,
     /// When each tunnel's next answer to a keepalive is due.
@@ -48,11 +49,16 @@ pub enum Judgement {
 impl Offline {
     /// A program with this configuration, whose tunnels have these tables.
     pub fn new(config: &Config, tables: Tables) -> Self {
-        let nets = |(tunnel, nets): (&u32, &BTreeSet<_>)| (*tunnel, Nets::of(nets));
+        let nets = |nets: &BTreeSet<IpNet>| nets.iter().copied().collect();
         Self {
             guards: Guards::of(&config.protect),
-            protected: Nets::of(&tables.protected),
-            bypass: tables.bypass.iter().map(nets).collect(),
+            protected: nets(&tables.protected),
+            allowed: nets(&tables.allowed),
+            bypass: tables
+                .bypass
+                .iter()
+                .map(|(tunnel, list)| (*tunnel, nets(list)))
+                .collect(),
             lengths4: lengths(&tables.v4),
             lengths6: lengths(&tables.v6),
             tables,
@@ -195,35 +201,24 @@ impl gre_common::Tables for Offline {
         self.protected.have(address.to_ip())
     }
 
+    fn lockdown(&self) -> Guard {
+        self.guards.lockdown
+    }
+
+    fn is_allowed4(&self, address: &Ipv4) -> bool {
+        self.allowed.have(address.to_ip())
+    }
+
+    fn is_allowed6(&self, address: &Ipv6) -> bool {
+        self.allowed.have(address.to_ip())
+    }
+
     fn is_bypassed4(&self, tunnel: u32, address: &Ipv4) -> bool {
         self.bypass.get(&tunnel).is_some_and(|nets| nets.have(address.to_ip()))
     }
 
     fn is_bypassed6(&self, tunnel: u32, address: &Ipv6) -> bool {
         self.bypass.get(&tunnel).is_some_and(|nets| nets.have(address.to_ip()))
-    }
-}
-
-/// Many prefixes of both families.
-struct Nets {
-    all: HashSet<IpNet>,
-    /// The lengths that prefixes have.
-    lengths: BTreeSet<u8>,
-}
-
-impl Nets {
-    fn of(nets: &BTreeSet<IpNet>) -> Self {
-        Self {
-            all: nets.iter().copied().collect(),
-            lengths: nets.iter().map(IpNet::prefix_len).collect(),
-        }
-    }
-
-    /// Whether the address is in any of them.
-    fn have(&self, address: IpAddr) -> bool {
-        let prefix = |length| Some(IpNet::new(address, length).ok()?.trunc());
-        let mut prefixes = self.lengths.iter().filter_map(|length| prefix(*length));
-        prefixes.any(|prefix| self.all.contains(&prefix))
     }
 }
 

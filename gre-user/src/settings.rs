@@ -32,6 +32,8 @@ pub struct Settings {
 pub struct Guards {
     /// What becomes of inner packets to destinations that are not protected.
     pub inner_destinations: Guard,
+    /// What becomes of packets that came by no tunnel to what is protected.
+    pub lockdown: Guard,
 }
 
 impl Guards {
@@ -39,6 +41,7 @@ impl Guards {
     pub fn of(protect: &Protect) -> Self {
         Self {
             inner_destinations: protect.inner_destinations.into(),
+            lockdown: protect.lockdown.into(),
         }
     }
 }

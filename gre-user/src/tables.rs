@@ -48,6 +48,8 @@ pub struct Tables {
     pub cores: Vec<u32>,
     /// `protect.prefixes`.
     pub protected: BTreeSet<IpNet>,
+    /// `protect.allow`.
+    pub allowed: BTreeSet<IpNet>,
     /// The inner destinations of tunnels that stay encapsulated, by the tunnels' ids; tunnels without any are not in it.
     pub bypass: BTreeMap<u32, BTreeSet<IpNet>>,
     /// How many keepalives a second the tunnels answer that do, by their ids.
@@ -114,6 +116,7 @@ impl Tables {
         let mut tables = Self {
             protected: config.protect.prefixes.iter().copied().collect(),
             former: ids.former().clone(),
+            allowed: config.protect.allow.iter().copied().collect(),
             ..Self::default()
         };
         let mut cores = CoreLists::new(online);

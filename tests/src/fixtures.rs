@@ -24,6 +24,7 @@ mod inner_header;
 mod inner_protocol;
 mod keepalive;
 mod link;
+mod lockdown;
 mod matching;
 mod mss;
 mod other_host;
@@ -135,6 +136,7 @@ pub fn all() -> Vec<Fixture> {
         captures::fixtures(),
         mss::fixtures(),
         protect_inner::fixtures(),
+        lockdown::fixtures(),
     ]
     .into_iter()
     .flatten()

@@ -9,6 +9,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::clamps::{self, Clamps};
+use crate::config::Guard;
 use crate::difference::Comparison;
 use crate::error::Error;
 use crate::interfaces::{InterfaceView, attached};
@@ -32,9 +33,23 @@ struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     map_memory_bytes: Option<u64>,
     log_level: &'static str,
+    protect: ProtectStatus,
     tunnels: Vec<TunnelStatus>,
     /// How the configuration file compares with all this.
     file: Comparison,
+}
+
+/// What `[protect]` says.
+#[derive(Debug, Serialize)]
+struct ProtectStatus {
+    /// How many prefixes are protected.
+    prefixes: usize,
+    /// "off", "monitor" or "enforce".
+    inner_destinations: &'static str,
+    /// The same.
+    lockdown: &'static str,
+    /// How many sources may reach them without a tunnel.
+    allow: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,6 +132,7 @@ impl Status {
             max_tunnels: running.settings.max_tunnels,
             map_memory_bytes: memory::of(&running.generation).ok(),
             log_level: running.settings.log_level.into(),
+            protect: ProtectStatus::of(running),
             tunnels: running.tables.tunnels()?.into_iter().map(TunnelStatus::of).collect(),
             file,
         })
@@ -172,7 +188,33 @@ impl Status {
             about.push_str(&format!(" ({} of maps)", table::unit(*bytes as f64, "B")));
         }
         about.push_str(&format!("; log level {log_level}"));
-        format!("{interfaces}\n{about}\n\n{tunnels}\n{file}")
+        let protect = self.protect.text().unwrap_or_default();
+        format!("{interfaces}\n{about}\n{protect}\n{tunnels}\n{file}")
+    }
+}
+
+impl ProtectStatus {
+    fn of(running: &Running) -> Self {
+        let (guards, tables) = (running.settings.guards, &running.tables);
+        Self {
+            prefixes: tables.protected.len(),
+            inner_destinations: Guard::from(guards.inner_destinations).into(),
+            lockdown: Guard::from(guards.lockdown).into(),
+            allow: tables.allowed.len(),
+        }
+    }
+
+    /// A line, if anything is protected.
+    fn text(&self) -> Option<String> {
+        let Self {
+            prefixes,
+            inner_destinations,
+            lockdown,
+            allow,
+        } = self;
+        (*prefixes != 0).then(|| {
+            format!("protect {prefixes} prefixes: inner_destinations {inner_destinations}, lockdown {lockdown}, {allow} allowed\n")
+        })
     }
 }
 

@@ -3,16 +3,12 @@
 
 use super::Config;
 use super::error::ConfigError;
-use super::protect::Guard;
 use super::section::{Section, Sections};
 use super::tunnel::Probes;
 
 pub(super) fn refuse(config: &Config, sections: &Sections<'_>) -> Result<(), ConfigError> {
     for (tunnel, section) in config.tunnels.iter().zip(&sections.tunnels) {
         only(tunnel.probes == Probes::Off, section, "probes", "\"off\"")?;
-    }
-    if let Some(section) = &sections.protect {
-        only(config.protect.lockdown == Guard::Off, section, "lockdown", "\"off\"")?;
     }
     Ok(())
 }
@@ -32,25 +28,15 @@ mod tests {
     use super::super::Config;
     use super::super::tests::{TUNNEL, valid};
 
-    /// Each text is valid in itself, and refused all the same.
+    /// It is valid in itself, and refused all the same.
     #[test]
     fn refused_with_the_value_that_works() {
-        let tunnel = |line: &str| format!("{TUNNEL}{line}\n[protect]\nprefixes = ['192.0.2.0/24']");
-        let protect = |line: &str| format!("[protect]\nprefixes = ['192.0.2.0/24']\n{line}");
-        for (text, line) in [
-            (
-                tunnel("probes = 'route'"),
-                "5: [[tunnel]] \"a\": key `probes`: 'route' IS; use \"off\"",
-            ),
-            (
-                protect("lockdown = 'enforce'"),
-                "3: [protect]: key `lockdown`: 'enforce' IS; use \"off\"",
-            ),
-        ] {
-            valid(&text);
-            let line = line.replace("IS", "is not supported by this version yet");
-            let error = Config::from_str(&text, "f.toml").expect_err(&text);
-            assert_eq!(error.to_string(), format!("f.toml:{line}"), "{text}");
-        }
+        let text = format!("{TUNNEL}probes = 'route'\n[protect]\nprefixes = ['192.0.2.0/24']");
+        valid(&text);
+        let error = Config::from_str(&text, "f.toml").expect_err(&text);
+        assert_eq!(
+            error.to_string(),
+            "f.toml:5: [[tunnel]] \"a\": key `probes`: 'route' is not supported by this version yet; use \"off\""
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! What cannot be read is kept as the reason why, for the findings to tell.
 
 mod egress;
+mod lockdown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,6 +31,7 @@ use super::sysctl;
 use super::xdp_features::{self, XdpFeatures};
 
 pub(super) use self::egress::EgressFacts;
+pub(super) use self::lockdown::LockdownFacts;
 
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -52,6 +54,7 @@ pub(super) struct Facts {
     /// Firewall rules about incoming GRE.
     pub(super) rules: Result<Vec<Rule>>,
     pub(super) egress: EgressFacts,
+    pub(super) lockdown: LockdownFacts,
 }
 
 #[derive(Debug)]
@@ -145,6 +148,7 @@ impl Facts {
             gre_devices,
             rules: firewall::rules().map_err(Into::into),
             egress: EgressFacts::read(config),
+            lockdown: LockdownFacts::read(config),
         }
     }
 }

@@ -6,6 +6,7 @@ mod firewall;
 mod forwarding;
 mod interface;
 mod kernel;
+mod lockdown;
 mod memory;
 mod native;
 mod sources;
@@ -20,7 +21,7 @@ use std::path::Path;
 use crate::config::Config;
 use crate::table::count;
 
-use super::facts::{Facts, InterfaceFacts};
+use super::facts::{Facts, InterfaceFacts, LockdownFacts};
 use super::finding::Finding;
 
 /// What a tunnel's name follows in a finding's subject.
@@ -48,6 +49,7 @@ fn judge(config: &Config, root: &Path, facts: &Facts) -> Vec<Finding> {
     let tunnels = config.tunnels.iter().filter(|tunnel| tunnel.enabled);
     findings.extend(merged(tunnels.flat_map(|tunnel| tunnel::judge(tunnel, facts))));
     findings.extend(merged(egress::judge(config, facts).into_iter()));
+    findings.extend(lockdown::judge(config, &facts.lockdown));
     findings.extend(firewall::judge(config, facts));
     findings
 }
@@ -86,6 +88,11 @@ fn merged(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
 /// A tunnel's name in a finding's subject.
 fn name_of(subject: &str) -> &str {
     subject.strip_prefix(TUNNEL).unwrap_or(subject)
+}
+
+/// Those of [`findings`] about whom lockdown would cut off. Without lockdown nothing is read.
+pub fn lockdown_findings(config: &Config) -> Vec<Finding> {
+    lockdown::judge(config, &LockdownFacts::read(config))
 }
 
 /// The note on a fact that could not be read: what it would have told, why, and how to find out.

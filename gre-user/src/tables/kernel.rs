@@ -51,6 +51,7 @@ impl Tables {
             onward: read_onward(generation)?,
             cores: read_cores(generation)?,
             protected: protect::read_protected(generation)?,
+            allowed: protect::read_allowed(generation)?,
             bypass: protect::read_bypass(generation)?,
             keepalives: BTreeMap::new(),
         };

@@ -7,7 +7,7 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, MapData};
 use aya::{Ebpf, Pod};
 use gre_common::endpoints::{Ipv4, Ipv6};
-use gre_common::maps::{BYPASS4, BYPASS6, LISTED, PROTECTED4, PROTECTED6};
+use gre_common::maps::{ALLOWED4, ALLOWED6, BYPASS4, BYPASS6, LISTED, PROTECTED4, PROTECTED6};
 use gre_common::protect::TunnelAddress;
 use ipnet::IpNet;
 
@@ -18,13 +18,17 @@ use crate::settings::Guards;
 use crate::state::Generation;
 
 impl Tables {
-    /// `[protect]` as a file would have it, with these guards. What this version does not do yet is as without one.
+    /// `[protect]` as a file would have it, with these guards.
     pub fn protect(&self, guards: Guards) -> Protect {
-        let Guards { inner_destinations } = guards;
+        let Guards {
+            inner_destinations,
+            lockdown,
+        } = guards;
         Protect {
             prefixes: self.protected.iter().copied().collect(),
             inner_destinations: inner_destinations.into(),
-            ..Protect::default()
+            lockdown: lockdown.into(),
+            allow: self.allowed.iter().copied().collect(),
         }
     }
 }
@@ -34,6 +38,14 @@ pub(super) fn read_protected(generation: &Generation) -> Result<BTreeSet<IpNet>>
     let mut prefixes = BTreeSet::new();
     read_list::<Ipv4>(generation, PROTECTED4, &mut prefixes)?;
     read_list::<Ipv6>(generation, PROTECTED6, &mut prefixes)?;
+    Ok(prefixes)
+}
+
+/// Reads the sources that may reach it without a tunnel.
+pub(super) fn read_allowed(generation: &Generation) -> Result<BTreeSet<IpNet>> {
+    let mut prefixes = BTreeSet::new();
+    read_list::<Ipv4>(generation, ALLOWED4, &mut prefixes)?;
+    read_list::<Ipv6>(generation, ALLOWED6, &mut prefixes)?;
     Ok(prefixes)
 }
 
@@ -49,6 +61,8 @@ pub(super) fn read_bypass(generation: &Generation) -> Result<BTreeMap<u32, BTree
 pub(super) fn write(tables: &Tables, ebpf: &mut Ebpf) -> Result<()> {
     write_list(ebpf, PROTECTED4, tables.protected.iter().filter_map(ipv4))?;
     write_list(ebpf, PROTECTED6, tables.protected.iter().filter_map(ipv6))?;
+    write_list(ebpf, ALLOWED4, tables.allowed.iter().filter_map(ipv4))?;
+    write_list(ebpf, ALLOWED6, tables.allowed.iter().filter_map(ipv6))?;
     write_list(ebpf, BYPASS4, by_tunnel(tables, ipv4))?;
     write_list(ebpf, BYPASS6, by_tunnel(tables, ipv6))
 }

@@ -14,6 +14,7 @@ mod keepalive;
 mod killed;
 mod loading;
 mod metrics;
+mod protect;
 mod quality;
 mod redirects;
 mod refusals;

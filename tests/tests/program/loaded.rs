@@ -161,3 +161,28 @@ fn what_is_not_configured_is_not_loaded() -> Result<()> {
     ));
     Ok(())
 }
+
+/// Protection that is off is not even code, however much is protected.
+#[test]
+fn protection_that_is_off_is_not_loaded() -> Result<()> {
+    load_or_return!();
+    let size = |lines: &str| -> Result<u32> {
+        let sizes = sizes(&(tunnel(20, "") + lines), LogLevel::Off)?;
+        sizes.get(DECAP).copied().context("the program is loaded")
+    };
+    let protect = "[protect]\nprefixes = ['192.0.2.0/24', '2001:db8:2::/48']\nallow = ['198.18.5.0/24']\n";
+    let without = size("")?;
+    ensure!(size(protect)? == without, "off: not the same program");
+    let mut all = vec![("off", without)];
+    for rule in ["inner_destinations", "lockdown"] {
+        for guard in ["monitor", "enforce"] {
+            let with = size(&format!("{protect}{rule} = '{guard}'\n"))?;
+            ensure!(without < with, "{rule} = {guard}: {with} bytes, {without} without");
+            all.push((rule, with));
+        }
+    }
+    let bypass = size("bypass = ['10.0.0.0/30']\n")?;
+    ensure!(without < bypass, "bypass: {bypass} bytes, {without} without");
+    say(&format!("bytes: {all:?}, with a bypass {bypass}"));
+    Ok(())
+}

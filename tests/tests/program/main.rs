@@ -15,6 +15,7 @@ mod generated;
 mod keepalive;
 mod kernel;
 mod loaded;
+mod protect;
 mod router;
 mod sampling;
 mod trial;

@@ -40,8 +40,8 @@ impl Counter {
     }
 }
 
-/// The reasons of rows 2 to 9: the packet has no tunnel, or none yet.
-const WITHOUT_TUNNEL: [&str; 7] = [
+/// The reasons of rows 2 to 9, and lockdown: the packet has no tunnel, or none yet.
+const WITHOUT_TUNNEL: [&str; 8] = [
     "outer_fragment",
     "outer_malformed",
     "outer_extension",
@@ -49,6 +49,7 @@ const WITHOUT_TUNNEL: [&str; 7] = [
     "gre_version",
     "gre_reserved",
     "unknown_tunnel",
+    "lockdown",
 ];
 
 impl fmt::Debug for Outcome {

@@ -105,6 +105,10 @@ impl Reference {
         self.config.protect.prefixes.iter().any(|net| net.contains(&address))
     }
 
+    fn is_allowed(&self, address: IpAddr) -> bool {
+        self.config.protect.allow.iter().any(|net| net.contains(&address))
+    }
+
     fn is_bypassed(&self, tunnel: u32, address: IpAddr) -> bool {
         let tunnel = &self.config.tunnels[tunnel as usize - 1];
         tunnel.bypass.iter().any(|net| net.contains(&address))
@@ -176,6 +180,18 @@ impl Tables for Reference {
 
     fn is_protected6(&self, address: &Ipv6) -> bool {
         self.is_protected(v6(address))
+    }
+
+    fn lockdown(&self) -> Guard {
+        guard(self.config.protect.lockdown)
+    }
+
+    fn is_allowed4(&self, address: &Ipv4) -> bool {
+        self.is_allowed(v4(address))
+    }
+
+    fn is_allowed6(&self, address: &Ipv6) -> bool {
+        self.is_allowed(v6(address))
     }
 
     fn is_bypassed4(&self, tunnel: u32, address: &Ipv4) -> bool {

@@ -118,7 +118,6 @@ fn what_this_version_supports_is_accepted() {
         ("clamp_mss = \"auto\"", "clamp_mss = \"off\""),
         ("mss      = 1400", "mss      = \"off\""),
         ("probes   = \"route\"", "probes   = \"off\""),
-        ("lockdown = \"enforce\"", "lockdown = \"off\""),
     ] {
         assert_eq!(text.matches(value).count(), 1, "{value}");
         text = text.replace(value, supported);

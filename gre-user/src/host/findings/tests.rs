@@ -8,7 +8,7 @@ use anyhow::Error;
 
 use super::super::bpf::Bpf;
 use super::super::ethtool::Channels;
-use super::super::facts::{EgressFacts, Facts, Forwarding, InterfaceFacts, KernelFacts, MemoryFacts};
+use super::super::facts::{EgressFacts, Facts, Forwarding, InterfaceFacts, KernelFacts, LockdownFacts, MemoryFacts};
 use super::super::interface::Interface;
 use super::super::xdp_features::XdpFeatures;
 use super::judge;
@@ -86,6 +86,7 @@ impl Case {
             protected_here: Ok(BTreeSet::new()),
             gre_devices: Ok(Vec::new()),
             keepalives: BTreeMap::new(),
+            lockdown: LockdownFacts::none(),
             rules: Ok(Vec::new()),
             egress: EgressFacts {
                 ways: Ok(Vec::new()),
