@@ -3,6 +3,7 @@
 //! Everything lives in network namespaces and mounts that end with this process, however it ends: a signal's default
 //! action is all the cleaning up that Ctrl-C needs.
 
+mod attack;
 mod census;
 mod origin;
 mod program;
@@ -33,6 +34,7 @@ pub(crate) fn run(binary: &Path) -> Result<()> {
     let mut report = Report::default();
     origin::run(binary, &mut report)?;
     routed::run(binary, &mut report)?;
+    attack::run(binary, &mut report)?;
     report.conclude(topology::PROVEN)
 }
 

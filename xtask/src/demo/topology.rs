@@ -37,6 +37,8 @@ What this proves:
   - Damaged packets and strangers were refused, and every packet was counted, once.
   - On a router in front of a server the program forwarded the packets itself, one hop further, on
     the core of their flow; the router's kernel forwarded those alone whose next hop it had to find.
+  - Under lockdown a flood straight at the origin was dropped, every packet counted as that, while
+    megabytes went through the tunnel unharmed; so was what came by the tunnel for anything else.
   - Nothing is left: no program, no pinned object, and no namespace once this process has ended.";
 
 /// The origin's configuration file.
