@@ -11,6 +11,7 @@ mod mss;
 mod net;
 mod oracle;
 mod policy;
+mod probes;
 mod spread;
 mod strangers;
 mod streams;
