@@ -31,8 +31,8 @@ struct Change {
     v6: EntriesChange<Ipv6>,
     /// The tunnels that packets find before the change.
     running: HashSet<u32>,
-    /// Whether the prefixes by which inner destinations are judged are the same.
-    same_prefixes: bool,
+    /// Whether what else is looked at by tunnel is the same: prefixes of inner destinations, and rates of keepalives.
+    same_rest: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Change {
             v4: EntriesChange::between(&old.v4, &new.v4),
             v6: EntriesChange::between(&old.v6, &new.v6),
             running: old.values().map(|tunnel| tunnel.id).collect(),
-            same_prefixes: old.protected == new.protected && old.bypass == new.bypass,
+            same_rest: old.protected == new.protected && old.bypass == new.bypass && old.keepalives == new.keepalives,
         }
     }
 
@@ -103,7 +103,7 @@ impl Change {
         let renamed = self.names.put.iter().any(|(id, _)| self.running.contains(id));
         let sent_elsewhere = self.onward.put.iter().any(|(id, _)| self.running.contains(id));
         let locals = self.v4.changes_locals || self.v6.changes_locals;
-        self.v4.looked_up() + self.v6.looked_up() <= 1 && !renamed && !sent_elsewhere && !locals && self.same_prefixes
+        self.v4.looked_up() + self.v6.looked_up() <= 1 && !renamed && !sent_elsewhere && !locals && self.same_rest
     }
 
     fn carry_out(self, generation: &Generation) -> Result<()> {
@@ -114,7 +114,7 @@ impl Change {
             v4,
             v6,
             running,
-            same_prefixes: _,
+            same_rest: _,
         } = self;
         let mut names_map = Pinned::<u32, TunnelName>::open(generation, NAMES)?;
         let former_map = Pinned::<u32, TunnelName>::open(generation, FORMER)?;
@@ -314,10 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_take_a_generation() {
+    fn prefixes_and_rates_take_a_generation() {
         let bypassing = format!("{B}\nbypass = ['10.0.0.0/30']");
         assert!(!tables(&[A]).can_become(&tables(&[A, &bypassing])));
         assert!(!tables(&[A, &bypassing]).can_become(&tables(&[A])));
+        let answering = format!("{B}\nkeepalive = 'reply'");
+        assert!(!tables(&[A]).can_become(&tables(&[A, &answering])));
         assert!(tables(&[A, &bypassing]).can_become(&tables(&[&format!("{A}\nenabled = false"), &bypassing])));
     }
 

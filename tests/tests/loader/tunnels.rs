@@ -130,12 +130,12 @@ fn every_key_of_the_file_is_an_option() -> Result<()> {
     site.ok(CONFIG, "load")?;
     let all = "tunnel add b --local 2001:db8::1 --remote 2001:db8::2 --remote 2001:db8:f::/48 --key 0x10 --checksum required \
                --sequence ordered --inner ipv6,ipv4 --deliver route --spread 0 --mss 1400 --bypass 10.0.0.0/30 \
-               --keepalive ignore --keepalive-rate 10 --probes off --disabled";
+               --keepalive reply --keepalive-rate 7 --probes off --disabled";
     let done = site.run("", all)?;
     assert_eq!(done.status, Some(0), "{done:?}");
     let section = "[[tunnel]]\nname = \"b\"\nlocal = \"2001:db8::1\"\nremote = [\"2001:db8::2\", \"2001:db8:f::/48\"]\n\
                    key = 16\nchecksum = \"required\"\nsequence = \"ordered\"\ndeliver = \"route\"\nspread = \"0\"\nmss = 1400\n\
-                   bypass = [\"10.0.0.0/30\"]\n\
+                   bypass = [\"10.0.0.0/30\"]\nkeepalive = \"reply\"\nkeepalive_rate = 7\n\
                    enabled = false\n";
     let shown = site.ok("", "tunnel show b")?;
     assert_eq!(
@@ -147,7 +147,7 @@ fn every_key_of_the_file_is_an_option() -> Result<()> {
         &json!({
             "name": "b", "id": 2, "local": "2001:db8::1", "remote": ["2001:db8::2", "2001:db8:f::/48"], "key": 16,
             "checksum": "required", "sequence": "ordered", "inner": ["ipv4", "ipv6"], "deliver": "route", "spread": "0",
-            "mss": "1400", "enabled": false, "bypass": ["10.0.0.0/30"],
+            "mss": "1400", "enabled": false, "bypass": ["10.0.0.0/30"], "keepalive_rate": 7,
         })
     );
     let shown = site.json("tunnel show b")?;

@@ -89,7 +89,7 @@ fn keepalives(subject: &str, tunnel: &Tunnel, facts: &Facts) -> Vec<Finding> {
                 device.name
             ),
             format!(
-                "if the other end sends keepalives, run `sysctl -w {}`",
+                "if the other end sends keepalives, set `keepalive = \"reply\"`, or run `sysctl -w {}`",
                 lacking.join(" ")
             ),
         )),
@@ -258,7 +258,7 @@ mod tests {
             &[
                 device,
                 "note: tunnel a: keepalives are left to the kernel's GRE device gre1, which answers none of them; if the other \
-                 end sends keepalives, run `sysctl -w net.ipv4.conf.gre1.accept_local=1 net.ipv4.conf.gre1.forwarding=1`",
+                 end sends keepalives, set `keepalive = \"reply\"`, or run `sysctl -w net.ipv4.conf.gre1.accept_local=1 net.ipv4.conf.gre1.forwarding=1`",
             ],
         );
         assert_found(
