@@ -1,4 +1,5 @@
-//! The decision on a packet: no panic, no byte read outside, and a verdict that keeps its promises.
+//! The decision on a packet: no panic, no byte read outside, a verdict that keeps its promises, and the one that the RFCs lead to when
+//! they are read again by other means.
 #![no_main]
 
 #[path = "../../tests/support/mod.rs"]
@@ -9,18 +10,26 @@ mod support;
 mod delivery;
 
 use gre_common::{Reason, Verdict, decide};
+use gre_user::config::Config;
 use libfuzzer_sys::fuzz_target;
 
 use delivery::check_delivery;
 use support::bytes::Bytes;
 use support::frames::CONFIGS;
+use support::outcome::Outcome;
 use support::reference::Reference;
+use support::rfc::{self, Numbers};
 
 thread_local! {
     /// One for each of [`CONFIGS`].
     static REFERENCES: Vec<Reference> = CONFIGS
         .iter()
         .map(|text| Reference::new(text).expect("the table's configurations are valid"))
+        .collect();
+    /// The same, for the second decision.
+    static PARSED: Vec<Config> = CONFIGS
+        .iter()
+        .map(|text| Config::from_str(text, "table").expect("the table's configurations are valid"))
         .collect();
 }
 
@@ -44,6 +53,11 @@ fuzz_target!(|data: &[u8]| {
             Verdict::Refuse { reason, .. } => assert!(![Reason::Headroom, Reason::Internal].contains(reason)),
             Verdict::NotOurs => {}
         }
+        let theirs = PARSED.with(|configs| {
+            let config = &configs[usize::from(config) % configs.len()];
+            rfc::judge(config, Numbers::of(0, silent & 1 == 1), frame)
+        });
+        assert_eq!(Outcome::of(&whole, frame), theirs, "{whole:?}");
         let split = decided(usize::from(first));
         let left_alone = matches!(
             split,

@@ -1,12 +1,15 @@
 //! What must hold of any bytes.
 
 use gre_common::{Delivery, Reason, Verdict, decide};
+use gre_user::config::Config;
 use proptest::prelude::*;
 
 use crate::delivery::check_delivery;
 use crate::support::bytes::Bytes;
 use crate::support::frames::{CONFIGS, Case, cases};
+use crate::support::outcome::Outcome;
 use crate::support::reference::Reference;
+use crate::support::rfc::{self, Numbers};
 
 pub(crate) fn config() -> ProptestConfig {
     ProptestConfig {
@@ -21,6 +24,11 @@ thread_local! {
     static REFERENCES: Vec<Reference> = CONFIGS
         .iter()
         .map(|text| Reference::new(text).expect("the table's configurations are valid"))
+        .collect();
+    /// The same, for the second decision.
+    static PARSED: Vec<Config> = CONFIGS
+        .iter()
+        .map(|text| Config::from_str(text, "table").expect("the table's configurations are valid"))
         .collect();
 }
 
@@ -53,6 +61,15 @@ proptest! {
         let case = Case { config, frame, first, cursor: 0, silent: false };
         // That chance hits upon a local address is not to be expected.
         prop_assert_eq!(verdict(&case, first), Verdict::NotOurs);
+    }
+
+    /// What comes out, and what is counted for whom.
+    #[test]
+    fn the_decision_is_that_of_the_rfcs_read_again(case in cases()) {
+        let ours = Outcome::of(&verdict(&case, case.frame.len()), &case.frame);
+        let numbers = Numbers::of(case.cursor, case.silent);
+        let theirs = PARSED.with(|configs| rfc::judge(&configs[case.config], numbers, &case.frame));
+        prop_assert_eq!(ours, theirs);
     }
 
     #[test]

@@ -6,4 +6,5 @@ pub(crate) mod carry_out;
 pub(crate) mod frames;
 pub(crate) mod outcome;
 pub(crate) mod reference;
+pub(crate) mod rfc;
 pub(crate) mod split;

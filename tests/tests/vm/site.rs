@@ -155,8 +155,13 @@ impl Site {
             counts = (sent()?, self.counted()?.0);
             Ok(counts.0 == counts.1)
         });
-        agreed.with_context(|| format!("{} packets sent, {} decapsulated", counts.0, counts.1))?;
         let (_, reasons) = self.counted()?;
+        agreed.with_context(|| {
+            format!(
+                "{} packets sent, {} decapsulated, refused {reasons}",
+                counts.0, counts.1
+            )
+        })?;
         let refused: Vec<_> = reasons
             .as_object()
             .context("`stats --json` has no reasons")?
