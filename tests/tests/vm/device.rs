@@ -66,6 +66,11 @@ impl Device {
         self.kind.ends_with("tap")
     }
 
+    /// Whether its packets have sequence numbers.
+    pub(crate) fn is_numbered(self) -> bool {
+        self.has("seq")
+    }
+
     fn has(self, option: &str) -> bool {
         self.options.split_whitespace().any(|word| word == option)
     }

@@ -8,8 +8,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gre_common::{Delivery, Reason, Verdict, decide};
 use gre_tests::skip::say;
-use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
+use crate::outer;
 use crate::pair::{CONFIG, OPTIONAL_CHECKSUM, Pair};
 use crate::support::bytes::Bytes;
 use crate::support::carry_out::carry_out;
@@ -44,7 +45,11 @@ fn the_kernel_and_our_program_agree() -> Result<()> {
             let compared = both.borrow_mut().compare(&case.frame);
             compared.map_err(|error| TestCaseError::fail(format!("{error:#}")))
         })
-        .map_err(|error| anyhow!("PROPTEST_RNG_SEED={seed}: {error}\nunder{CONFIG}"))?;
+        .map_err(|error| match error {
+            // The reason is that of the least frame that fails.
+            TestError::Fail(reason, _) => anyhow!("PROPTEST_RNG_SEED={seed}: {reason}\nunder{CONFIG}"),
+            TestError::Abort(reason) => anyhow!("PROPTEST_RNG_SEED={seed}: {reason}"),
+        })?;
 
     let both = both.into_inner();
     say(&format!(
@@ -84,8 +89,8 @@ enum Difference {
     /// A packet that cannot be an inner packet is dropped before it reaches the kernel's stack. The kernel's device receives it,
     /// and then the stack drops it (ip_rcv_core(), ip6_rcv_core()).
     InnerMalformed,
-    /// The outer header's addresses or options are refused by the kernel's IP layer before GRE is looked at; they are none of
-    /// our program's business.
+    /// The outer header's options or extension headers are refused by the kernel's IP layer before GRE is looked at
+    /// ([`outer::is_refused`]); they are none of our program's business.
     OuterHeader,
 }
 
@@ -117,10 +122,10 @@ impl Both {
         let passed = Outcome::of(&verdict, &frame).passed;
         let report = || {
             format!(
-                "frame {}\nverdict {verdict:?}\nours {:?}\nkernel {:?}",
-                hex(&frame),
+                "verdict {verdict:?}\nours {:?}\nkernel {:?}\nas a step of a fixture, if the kernel is right:\n{}",
                 received.ours.iter().map(|frame| hex(frame)).collect::<Vec<_>>(),
                 received.kernels.iter().map(|packet| hex(packet)).collect::<Vec<_>>(),
+                fixture_step(&frame, received.kernels.first().map(Vec::as_slice)),
             )
         };
         ensure!(
@@ -169,6 +174,19 @@ impl Both {
     }
 }
 
+/// What to write into `tests/src/fixtures` so that the frame is remembered.
+fn fixture_step(frame: &[u8], kernels: Option<&[u8]>) -> String {
+    let literal = |bytes: &[u8]| {
+        let escaped: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        format!("b\"{escaped}\".to_vec()")
+    };
+    let expect = match kernels {
+        Some(inner) => format!("/* delivers this behind the link header */ {}", literal(inner)),
+        None => "Expect::drop(/* reason */)".to_owned(),
+    };
+    format!("Step::now({}, {expect})", literal(frame))
+}
+
 fn passes(reason: Reason) -> bool {
     reason.action() == gre_common::Action::Pass
 }
@@ -182,12 +200,12 @@ fn difference_in_delivery(
 ) -> Option<Difference> {
     const IGNORED_TAKEN_FOR_VERSION: u8 = 0b0111_1000;
     const LEAST: usize = 12;
-    let outer = &frame[delivery.link.len()..delivery.end];
+    let packet = &frame[delivery.link.len()..delivery.end];
     let Some(kernels) = kernels else {
-        if has_suspicious_header(outer) {
+        if outer::is_refused(packet) {
             return Some(Difference::OuterHeader);
         }
-        let gre = &outer[outer_len(outer)?..];
+        let gre = &packet[outer::length(packet)?..];
         if gre.get(1)? & IGNORED_TAKEN_FOR_VERSION != 0 {
             return Some(Difference::Ignored);
         }
@@ -210,28 +228,12 @@ fn difference_in_delivery(
     }
     const ECT_0: u8 = 0b10;
     const ECT_1: u8 = 0b01;
-    match (ecn(outer)?, ecn(inner)?, ecn(kernels)?) {
+    match (ecn(packet)?, ecn(inner)?, ecn(kernels)?) {
         (ECT_1, ECT_1, ECT_0) => Some(Difference::Ect1),
         (_, ours, theirs) if ours == theirs && inner[10..12] == [0; 2] && kernels[10..12] == [0xff; 2] => {
             Some(Difference::ZeroChecksum)
         }
         _ => None,
-    }
-}
-
-/// Whether an outer header has addresses or options that the kernel's IP layer may refuse by itself.
-fn has_suspicious_header(outer: &[u8]) -> bool {
-    match outer.first().map(|first| first >> 4) {
-        Some(4) => outer[0] & 0xf > 5,
-        _ => outer.get(6).is_some_and(|next| *next != 47),
-    }
-}
-
-/// Bytes of the outer header, options and extension headers.
-fn outer_len(outer: &[u8]) -> Option<usize> {
-    match outer.first()? >> 4 {
-        4 => Some(usize::from(outer[0] & 0xf) * 4),
-        _ => (*outer.get(6)? == 47).then_some(40),
     }
 }
 

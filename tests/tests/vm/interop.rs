@@ -36,7 +36,7 @@ fn datagrams_of_every_size() -> Result<()> {
         // The other family inside than outside.
         let address: IpAddr = INNER_ORIGIN[1 - family].parse()?;
         udp(&site.centre, &site.origin, address, 0..=LONGEST_DATAGRAM).with_context(|| format!("{device}"))?;
-        site.check_counts().with_context(|| format!("{device}"))?;
+        site.check_counts(device).with_context(|| format!("{device}"))?;
         site.part(device)?;
     }
     Ok(())
@@ -65,6 +65,6 @@ fn exchange(site: &Site, device: Device) -> Result<()> {
             .chain([LONGEST_DATAGRAM, 4000]);
         udp(&site.centre, &site.origin, address, lengths).with_context(|| format!("UDP to {address}"))?;
     }
-    site.check_counts()?;
+    site.check_counts(device)?;
     site.part(device)
 }

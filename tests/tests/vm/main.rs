@@ -11,6 +11,7 @@ mod fragments;
 mod guide;
 mod interop;
 mod load;
+mod outer;
 mod pair;
 mod pass;
 mod site;

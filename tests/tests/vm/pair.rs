@@ -1,5 +1,7 @@
 //! Two receivers of the same frames: the kernel's GRE devices, and our program with the same tunnels.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context, Result, ensure};
 use gre_tests::frame::{
     Addresses, ETHERTYPE_IPV4, Gre, Ipv4, Link, Outer, PROTOCOL_GRE, PROTOCOL_UDP, Packet, udp_datagram,
@@ -87,8 +89,8 @@ pub(crate) const OPTIONAL_CHECKSUM: u32 = 5;
 
 const LOCAL_V4: &str = "198.51.100.20";
 const LOCAL_V6: &str = "2001:db8:51::20";
-/// The far end of a tunnel for nothing but markers.
-const MARKER_REMOTE: &str = "203.0.113.77";
+/// The far end of a tunnel for nothing but markers, which no generated frame comes from but by chance.
+const MARKER_REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 /// What fits into one buffer, as far as which the decision on the host and in the driver see the same.
 const MTU: u32 = 3000;
 /// The first interface of every namespace. What the kernel answers to itself passes it.
@@ -118,7 +120,9 @@ pub(crate) struct Pair {
     from_kernel: Wire,
     /// The wire's own interface at the kernel's receiver.
     kernels_wire: u32,
+    /// The index of the device that receives markers, and how many have been sent.
     marker: u32,
+    sent: u64,
     // What keeps all alive.
     _namespaces: [Namespace; 3],
     _lab: Lab,
@@ -179,6 +183,7 @@ impl Pair {
             from_kernel: Wire::open_all(&kernel)?,
             kernels_wire: wire.index,
             marker,
+            sent: 0,
             _namespaces: [sender, ours, kernel],
             _lab: lab,
         })
@@ -196,20 +201,21 @@ impl Pair {
 
     /// Sends a frame to both, and waits until both have received it. The kernel gets it without its VLAN tags, for which it
     /// has no device.
-    pub(crate) fn receive(&self, frame: &[u8]) -> Result<Received> {
+    pub(crate) fn receive(&mut self, frame: &[u8]) -> Result<Received> {
+        self.sent += 1;
+        let (marker, packet) = (marker_frame(self.sent), marker_packet(self.sent));
         self.to_ours.send(frame)?;
-        let marker = marker_frame();
         self.to_ours.send(&marker)?;
         self.to_kernel.send(&without_tags(frame))?;
-        self.to_kernel.send(&marker_packet().frame())?;
+        self.to_kernel.send(&packet.frame())?;
 
         let came = |seen: &Captured| !seen.outgoing;
         let ours = self
             .from_ours
             .until("the marker", |seen| came(seen) && seen.bytes == marker)?;
-        let kernels = self
-            .from_kernel
-            .until("the marker in GRE", |seen| came(seen) && seen.interface == self.marker)?;
+        let kernels = self.from_kernel.until("the marker in GRE", |seen| {
+            came(seen) && seen.interface == self.marker && seen.bytes == packet.payload
+        })?;
         let bytes = |seen: Vec<Captured>, is_wanted: &dyn Fn(&Captured) -> bool| {
             let wanted = seen.into_iter().filter(|seen| came(seen) && is_wanted(seen));
             wanted.map(|seen| seen.bytes).collect()
@@ -241,25 +247,27 @@ fn without_tags(frame: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn marker_frame() -> Vec<u8> {
+/// What follows a frame, each with a number of its own, so that none is taken for another.
+fn marker_frame(number: u64) -> Vec<u8> {
     let header = [&MAC[..], &[2, 0, 0, 0, 0xee, 0xee], &MARKER_TYPE.to_be_bytes()].concat();
-    [header, vec![0x5a; 46]].concat()
+    [header, number.to_be_bytes().to_vec(), vec![0x5a; 38]].concat()
 }
 
-fn marker_packet() -> Packet {
+/// The same, in GRE.
+fn marker_packet(number: u64) -> Packet {
     let inner = Ipv4 {
         protocol: PROTOCOL_UDP,
         ..Ipv4::default()
     };
     let addresses = Addresses::V4(inner.source, inner.destination);
-    let payload = inner.packet(&udp_datagram(addresses, b"marker"));
+    let payload = inner.packet(&udp_datagram(addresses, &number.to_be_bytes()));
     Packet {
         link: Link {
             destination: MAC,
             ..Link::default()
         },
         outer: Outer::V4(Ipv4 {
-            source: [203, 0, 113, 77].into(),
+            source: MARKER_REMOTE,
             destination: [198, 51, 100, 20].into(),
             protocol: PROTOCOL_GRE,
             ..Ipv4::default()

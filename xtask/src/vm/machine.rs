@@ -39,14 +39,16 @@ pub(super) struct Files<'a> {
 pub(super) fn run(qemu: &Qemu, files: &Files<'_>, mut tell: impl FnMut(&Message)) -> Result<()> {
     let mut tries = 0;
     loop {
-        let failure = match boot(qemu, files)? {
+        // Another machine may find out meanwhile that KVM does not work.
+        let accelerator = qemu.accelerator();
+        let failure = match boot(qemu, accelerator, files)? {
             Boot::Up(mut machine, release) => {
                 tell(&Message::Booted { release });
                 return machine.listen(&mut tell).with_context(|| last_lines(files.console));
             }
             Boot::Failed(failure) => failure,
         };
-        if qemu.accelerator() == Accelerator::Kvm {
+        if accelerator == Accelerator::Kvm {
             eprintln!("KVM does not work here ({failure}): going on without, which is slower");
             qemu.give_up_kvm();
             continue;
@@ -68,9 +70,9 @@ enum Boot {
     Failed(String),
 }
 
-fn boot(qemu: &Qemu, files: &Files<'_>) -> Result<Boot> {
-    let mut machine = Machine::start(qemu.command(files.kernel, files.initramfs, files.console)?)?;
-    let patience = match qemu.accelerator() {
+fn boot(qemu: &Qemu, accelerator: Accelerator, files: &Files<'_>) -> Result<Boot> {
+    let mut machine = Machine::start(qemu.command(accelerator, files.kernel, files.initramfs, files.console)?)?;
+    let patience = match accelerator {
         Accelerator::Kvm => KVM_PATIENCE,
         Accelerator::Tcg => BOOT_PATIENCE,
     };

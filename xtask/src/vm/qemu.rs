@@ -69,8 +69,17 @@ impl Qemu {
 
     /// A machine with two processors that boots `kernel`, with the console in a file and its second serial port on
     /// standard output.
-    pub(super) fn command(&self, kernel: &Path, initramfs: &Path, console: &Path) -> Result<Command> {
-        let mut command = Command::new(self.folder.join("usr/bin/qemu-system-x86_64"));
+    pub(super) fn command(
+        &self,
+        accelerator: Accelerator,
+        kernel: &Path,
+        initramfs: &Path,
+        console: &Path,
+    ) -> Result<Command> {
+        // Whatever becomes of us, the machine does not outlive us.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.arg(self.folder.join("usr/bin/qemu-system-x86_64"));
         let libraries = LIBRARIES.map(|path| self.folder.join(path)).into_iter();
         let inherited = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let inherited = env::split_paths(&inherited).filter(|path| !path.as_os_str().is_empty());
@@ -80,7 +89,7 @@ impl Qemu {
         for path in FIRMWARE {
             command.arg("-L").arg(self.folder.join(path));
         }
-        command.args(match self.accelerator() {
+        command.args(match accelerator {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
             // One thread for all processors has never crashed a guest.
             Accelerator::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],

@@ -67,7 +67,8 @@ fn target(name: &str, ways: &[Way], facts: &Facts) -> Option<Finding> {
         Transmit::Unknown => Some(Finding::note(
             name,
             "cannot tell whether it takes redirected frames: this kernel does not say",
-            "look at `redirect_failed` in `gre-decap stats` once traffic flows, or boot Linux 6.3 or later",
+            "look at `redirect_failed` in `gre-decap stats` once traffic flows; if it counts, name the interface in an \
+             `[[interface]]` too, for some drivers want an XDP program first; or boot Linux 6.3 or later",
         )),
     }
 }
@@ -163,7 +164,8 @@ mod tests {
             |case| delivers(case, Transmit::Unknown, known()),
             &[
                 "note: eth1: cannot tell whether it takes redirected frames: this kernel does not say; look at \
-                 `redirect_failed` in `gre-decap stats` once traffic flows, or boot Linux 6.3 or later",
+                 `redirect_failed` in `gre-decap stats` once traffic flows; if it counts, name the interface in an \
+                 `[[interface]]` too, for some drivers want an XDP program first; or boot Linux 6.3 or later",
             ],
         );
         assert_found(
