@@ -4,9 +4,13 @@
 
 use std::net::IpAddr;
 
-use gre_user::config::{Checksum, Config, Deliver, InnerType, Sequence, Tunnel, Unknown};
+use gre_user::config::{Checksum, Config, Deliver, Sequence, Tunnel, Unknown};
 
+use self::headers::{Gre, Outer, ether_type, gre_header, outer_v4, outer_v6};
 use super::outcome::{Counted, Counter, Outcome};
+
+mod headers;
+mod inner;
 
 /// What a tunnel's earlier packets have left (RFC 2890 section 2.2).
 #[derive(Clone, Copy, Debug)]
@@ -98,27 +102,6 @@ fn is_intact(bytes: &[u8]) -> bool {
     sum > 0 && sum.is_multiple_of(0xffff)
 }
 
-/// What lies in front of GRE.
-struct Outer<'a> {
-    source: IpAddr,
-    destination: IpAddr,
-    /// The ECN field.
-    ecn: u8,
-    /// From the GRE header to the end of the IP packet, or why that cannot be told.
-    gre: Result<&'a [u8], (&'static str, bool)>,
-    /// Bytes of the IP packet.
-    length: usize,
-}
-
-/// The optional fields of a GRE header (RFC 2890 section 2).
-struct Gre<'a> {
-    has_checksum: bool,
-    key: Option<u32>,
-    sequence: Option<u32>,
-    protocol: u16,
-    payload: &'a [u8],
-}
-
 struct Walk<'a> {
     config: &'a Config,
     numbers: Numbers,
@@ -166,7 +149,9 @@ impl<'a> Walk<'a> {
         }
         self.checksum(id, tunnel, &gre, whole)?;
         let restarted = self.order(id, tunnel, gre.sequence)?;
-        let inner = inner(id, tunnel, &gre, outer.ecn)?;
+        let mut inner = inner::inspect(id, tunnel, &gre, outer.ecn)?;
+        let noted = inner::protect(self.config, id, tunnel, &gre)?;
+        let lowered = inner::lower_mss(tunnel, gre.protocol, &mut inner);
 
         let headers = self.frame.len() - rest.len();
         let passed = match gre.protocol {
@@ -180,6 +165,12 @@ impl<'a> Walk<'a> {
         ]);
         if restarted {
             counted.insert((id, Counter::Reason("sequence_restart", "pass")), 1);
+        }
+        if noted {
+            counted.insert((id, Counter::Reason("inner_destination", "pass")), 1);
+        }
+        if lowered {
+            counted.insert((id, Counter::MssClamped), 1);
         }
         Ok((passed, counted))
     }
@@ -240,193 +231,6 @@ impl<'a> Walk<'a> {
         }
     }
 }
-
-/// The EtherType behind up to `tags` VLAN tags (IEEE 802.1Q).
-fn ether_type(rest: &mut &[u8], tags: usize) -> Option<u16> {
-    match number(take(rest, 2)?) as u16 {
-        0x8100 | 0x88a8 if tags > 0 => {
-            take(rest, 2)?;
-            ether_type(rest, tags - 1)
-        }
-        other => Some(other),
-    }
-}
-
-/// RFC 791. None: not GRE over IPv4.
-fn outer_v4(frame: &[u8]) -> Option<Outer<'_>> {
-    let header = frame.get(..20)?;
-    if header[0] >> 4 != 4 || header[9] != GRE {
-        return None;
-    }
-    let (words, total) = (usize::from(header[0] & 15), number(&header[2..4]) as usize);
-    let fragment = number(&header[6..8]) & 0x3fff;
-    let lengths = || {
-        let packet = frame.get(..total)?;
-        let (options, gre) = packet.split_at_checked(4 * words)?;
-        (words >= 5 && is_intact(options)).then_some(gre)
-    };
-    Some(Outer {
-        source: IpAddr::from(<[u8; 4]>::try_from(&header[12..16]).ok()?),
-        destination: IpAddr::from(<[u8; 4]>::try_from(&header[16..20]).ok()?),
-        ecn: header[1] % 4,
-        gre: if fragment != 0 {
-            Err(("outer_fragment", true))
-        } else {
-            lengths().ok_or(("outer_malformed", false))
-        },
-        length: total,
-    })
-}
-
-/// RFC 8200. None: not GRE over IPv6, as far as the chain of headers can be followed.
-fn outer_v6(frame: &[u8]) -> Option<Outer<'_>> {
-    let (header, rest) = frame.split_at_checked(40)?;
-    if header[0] >> 4 != 6 {
-        return None;
-    }
-    let chain = chain(header[6], rest, Vec::new())?;
-    let length = number(&header[4..6]) as usize;
-    let gre = match chain {
-        Chain::Fragment => Err(("outer_fragment", true)),
-        _ if length > rest.len() => Err(("outer_malformed", false)),
-        Chain::Behind(kinds, _) if kinds.len() > 2 || kinds.iter().any(|kind| ![0, 60].contains(kind)) => {
-            Err(("outer_extension", true))
-        }
-        Chain::Behind(_, skipped) => Ok(rest[..length].get(skipped..).unwrap_or(&[])),
-    };
-    Some(Outer {
-        source: IpAddr::from(<[u8; 16]>::try_from(&header[8..24]).ok()?),
-        destination: IpAddr::from(<[u8; 16]>::try_from(&header[24..40]).ok()?),
-        ecn: (number(&header[..2]) >> 4 & 3) as u8,
-        gre,
-        length: 40 + length,
-    })
-}
-
-/// What leads to GRE.
-enum Chain {
-    /// A fragment header: GRE, or options before it, is in the whole.
-    Fragment,
-    /// Headers of these kinds, and their bytes.
-    Behind(Vec<u8>, usize),
-}
-
-/// Follows up to four extension headers, the next of which is of kind `next` and begins `rest`. None: no GRE.
-fn chain(next: u8, rest: &[u8], mut kinds: Vec<u8>) -> Option<Chain> {
-    const MOST: usize = 4;
-    match next {
-        GRE => Some(Chain::Behind(kinds, 0)),
-        _ if kinds.len() == MOST => None,
-        44 => {
-            let [of, _] = rest.get(..2)? else { return None };
-            [GRE, 60].contains(of).then_some(Chain::Fragment)
-        }
-        // Hop-by-hop and destination options, routing, mobility; authentication counts otherwise (RFC 4302 section 2.2).
-        0 | 60 | 43 | 135 | 51 => {
-            let [of, length] = rest.get(..2)? else { return None };
-            let unit = if next == 51 { 4 } else { 8 };
-            let length = 8 + unit * usize::from(*length);
-            kinds.push(next);
-            match chain(*of, rest.get(length..).unwrap_or(&[]), kinds)? {
-                Chain::Fragment => Some(Chain::Fragment),
-                Chain::Behind(kinds, behind) => Some(Chain::Behind(kinds, length + behind)),
-            }
-        }
-        _ => None,
-    }
-}
-
-/// Rows 5 to 8 (RFC 2784 section 2.1, RFC 2890 section 2).
-fn gre_header(whole: &[u8]) -> Result<Gre<'_>, Refusal> {
-    const TRUNCATED: Refusal = Refusal::Because(0, "gre_truncated", false);
-    let mut rest = whole;
-    let bits = take(&mut rest, 2).ok_or(TRUNCATED)?;
-    // As the RFCs count them, from the left.
-    let bit = |place: usize| bits[place / 8] >> (7 - place % 8) & 1 == 1;
-    let protocol = number(take(&mut rest, 2).ok_or(TRUNCATED)?) as u16;
-    let mut field = |place| match bit(place) {
-        true => take(&mut rest, 4)
-            .map(|field| Some(number(field) as u32))
-            .ok_or(TRUNCATED),
-        false => Ok(None),
-    };
-    let (checksum, key, sequence) = (field(0)?, field(2)?, field(3)?);
-    match bits[1] % 8 {
-        0 => {}
-        1 => return pass_because(0, "gre_version"),
-        _ => return drop_because(0, "gre_version"),
-    }
-    if bit(1) || bit(4) || bit(5) {
-        return drop_because(0, "gre_reserved");
-    }
-    Ok(Gre {
-        has_checksum: checksum.is_some(),
-        key,
-        sequence,
-        protocol,
-        payload: rest,
-    })
-}
-
-/// Rows 14 to 16: the inner packet as it goes on.
-fn inner(id: u32, tunnel: &Tunnel, gre: &Gre<'_>, outer_ecn: u8) -> Result<Vec<u8>, Refusal> {
-    let kind = match gre.protocol {
-        0x0800 => InnerType::Ipv4,
-        0x86dd => InnerType::Ipv6,
-        0x6558 => InnerType::Ethernet,
-        0x8847 | 0x8848 => InnerType::Mpls,
-        _ => return pass_because(id, "inner_protocol"),
-    };
-    if !tunnel.inner.contains(kind) {
-        return pass_because(id, "inner_protocol");
-    }
-    let payload = gre.payload;
-    let is_well_formed = match kind {
-        InnerType::Ipv4 => {
-            payload.len() >= 20 && {
-                let (header, total) = (usize::from(payload[0] % 16) * 4, number(&payload[2..4]) as usize);
-                payload[0] / 16 == 4 && (20..=total).contains(&header) && total <= payload.len()
-            }
-        }
-        InnerType::Ipv6 => {
-            payload.len() >= 40 && payload[0] / 16 == 6 && 40 + number(&payload[4..6]) as usize <= payload.len()
-        }
-        InnerType::Ethernet => payload.len() >= 14,
-        InnerType::Mpls => payload.len() >= 4,
-    };
-    if !is_well_formed {
-        return drop_because(id, "inner_malformed");
-    }
-    let mut inner = payload.to_vec();
-    // The ECN field's place in the second byte.
-    let shift = match kind {
-        InnerType::Ipv4 => 0,
-        InnerType::Ipv6 => 4,
-        InnerType::Ethernet | InnerType::Mpls => return Ok(inner),
-    };
-    let field = inner[1] >> shift & 3;
-    let combined = ECN[usize::from(field)][usize::from(outer_ecn)];
-    let Some(combined) = combined else {
-        return drop_because(id, "ecn");
-    };
-    let old = number(&inner[..2]);
-    inner[1] = inner[1] & !(3 << shift) | combined << shift;
-    if kind == InnerType::Ipv4 && combined != field {
-        // What the words' sum has gained the checksum loses, so that a wrong one stays wrong (RFC 1624 section 4).
-        let gained = number(&inner[..2]) as i64 - old as i64;
-        let check = (number(&inner[10..12]) as i64 - gained).rem_euclid(0xffff);
-        inner[10..12].copy_from_slice(&(check as u16).to_be_bytes());
-    }
-    Ok(inner)
-}
-
-/// RFC 6040 figure 4: a row for each inner field (Not-ECT, ECT(1), ECT(0), CE by their numbers), a column for each outer one.
-const ECN: [[Option<u8>; 4]; 4] = [
-    [Some(0), Some(0), Some(0), None],
-    [Some(1), Some(1), Some(1), Some(3)],
-    [Some(2), Some(1), Some(2), Some(3)],
-    [Some(3), Some(3), Some(3), Some(3)],
-];
 
 /// Whether the first bits of two addresses are the same.
 fn begins_alike(one: IpAddr, other: IpAddr, length: u8) -> bool {
