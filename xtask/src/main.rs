@@ -5,6 +5,7 @@ mod bpf;
 mod build;
 mod demo;
 mod fuzz;
+mod miri;
 mod packages;
 mod process;
 mod summary;
@@ -51,6 +52,8 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u32,
     },
+    /// Interpret the tests of what the kernel and the host share by Miri, which sees undefined behaviour
+    Miri,
     /// Build, then run the tests on Debian's kernels in virtual machines, with the kernel's own GRE as the peer
     VmTest {
         /// A kernel's version or its beginning (6.12), or "newest"; several separated by commas; all if left out
@@ -106,9 +109,12 @@ fn run(task: Task) -> Result<ExitCode> {
     if let Task::Fuzz { seconds } = task {
         return fuzz::run(&workspace, seconds).map(|()| ExitCode::SUCCESS);
     }
+    if let Task::Miri = task {
+        return miri::run(&workspace).map(|()| ExitCode::SUCCESS);
+    }
     let built = build::build(&workspace)?;
     match task {
-        Task::Fuzz { .. } => Ok(ExitCode::SUCCESS),
+        Task::Fuzz { .. } | Task::Miri => Ok(ExitCode::SUCCESS),
         Task::Build => {
             eprintln!(
                 "Built {} with {} inside",

@@ -9,16 +9,19 @@ mod support;
 #[path = "../../tests/decision/delivery.rs"]
 mod delivery;
 
+#[path = "../../tests/rfc/mod.rs"]
+mod rfc;
+
 use gre_common::{Reason, Verdict, decide};
 use gre_user::config::Config;
 use libfuzzer_sys::fuzz_target;
 
 use delivery::check_delivery;
+use rfc::Numbers;
 use support::bytes::Bytes;
 use support::frames::CONFIGS;
 use support::outcome::Outcome;
 use support::reference::Reference;
-use support::rfc::{self, Numbers};
 
 thread_local! {
     /// One for each of [`CONFIGS`].

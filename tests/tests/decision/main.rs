@@ -1,6 +1,8 @@
 //! The decision on the host, held against the table of fixtures and against its own promises on arbitrary bytes; and what is
 //! decided about a packet after that: its flow, and what the routing tables are asked.
 
+#[path = "../rfc/mod.rs"]
+mod rfc;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -5,11 +5,11 @@ use gre_user::config::Config;
 use proptest::prelude::*;
 
 use crate::delivery::check_delivery;
+use crate::rfc::{self, Numbers};
 use crate::support::bytes::Bytes;
 use crate::support::frames::{CONFIGS, Case, cases};
 use crate::support::outcome::Outcome;
 use crate::support::reference::Reference;
-use crate::support::rfc::{self, Numbers};
 
 pub(crate) fn config() -> ProptestConfig {
     ProptestConfig {

@@ -6,5 +6,4 @@ pub(crate) mod carry_out;
 pub(crate) mod frames;
 pub(crate) mod outcome;
 pub(crate) mod reference;
-pub(crate) mod rfc;
 pub(crate) mod split;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use gre_user::config::{Checksum, Config, Deliver, Sequence, Tunnel, Unknown};
 
 use self::headers::{Gre, Outer, ether_type, gre_header, outer_v4, outer_v6};
-use super::outcome::{Counted, Counter, Outcome};
+use crate::support::outcome::{Counted, Counter, Outcome};
 
 mod headers;
 mod inner;
