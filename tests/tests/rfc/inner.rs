@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use gre_user::config::{Config, Guard, InnerType, Mss, Tunnel};
+use gre_user::config::{Config, Guard, InnerType, Keepalive, Mss, Tunnel};
 
-use super::headers::{Gre, ether_type};
-use super::{Refusal, begins_alike, drop_because, number, pass_because};
+use super::headers::{Gre, Outer, ether_type, gre_header};
+use super::{GRE, Refusal, begins_alike, drop_because, number, pass_because};
 
 /// Rows 14 to 16: the inner packet as it goes on.
 pub(super) fn inspect(id: u32, tunnel: &Tunnel, gre: &Gre<'_>, outer_ecn: u8) -> Result<Vec<u8>, Refusal> {
@@ -66,6 +66,40 @@ const ECN: [[Option<u8>; 4]; 4] = [
     [Some(2), Some(1), Some(2), Some(3)],
     [Some(3), Some(3), Some(3), Some(3)],
 ];
+
+/// What is addressed to the outer source would go round in a loop (RFC 2784 section 3.1), unless it is a keepalive.
+pub(super) fn returning(id: u32, tunnel: &Tunnel, outer: &Outer<'_>, gre: &Gre<'_>) -> Result<(), Refusal> {
+    if gre.protocol == 0x6558 || destination(gre.protocol, gre.payload) != Some(outer.source) {
+        return Ok(());
+    }
+    match is_keepalive(outer, gre) {
+        Some(true) if tunnel.keepalive == Keepalive::Ignore => pass_because(id, "keepalive"),
+        // Whose it is to answer nobody has told.
+        Some(true) => pass_because(id, "other_host"),
+        _ => drop_because(id, "loop"),
+    }
+}
+
+/// Whether it is a GRE packet from our end with nothing in it, of a type that routers use. None: it is cut short.
+fn is_keepalive(outer: &Outer<'_>, gre: &Gre<'_>) -> Option<bool> {
+    let packet = gre.payload;
+    let (source, content, types): (IpAddr, _, &[u16]) = match gre.protocol {
+        // With options or as a fragment it is none.
+        0x0800 => {
+            let is_plain = packet[0] == 0x45 && packet[9] == GRE && number(&packet[6..8]) & 0x3fff == 0;
+            let whole = packet.get(20..number(&packet[2..4]) as usize)?;
+            let source = <[u8; 4]>::try_from(&packet[12..16]).ok()?.into();
+            (source, is_plain.then_some(whole)?, &[0, 4])
+        }
+        _ => {
+            let whole = packet.get(40..40 + number(&packet[4..6]) as usize)?;
+            let source = <[u8; 16]>::try_from(&packet[8..24]).ok()?.into();
+            (source, (packet[6] == GRE).then_some(whole)?, &[0, 4, 0x86dd])
+        }
+    };
+    let inside = gre_header(content).ok()?;
+    Some(source == outer.destination && inside.payload.is_empty() && types.contains(&inside.protocol))
+}
 
 /// Bypass and inner destinations, in this order. Gives whether a destination is only noted.
 pub(super) fn protect(config: &Config, id: u32, tunnel: &Tunnel, gre: &Gre<'_>) -> Result<bool, Refusal> {

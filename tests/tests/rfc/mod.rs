@@ -43,14 +43,17 @@ pub(crate) fn judge(config: &Config, numbers: Numbers, frame: &[u8]) -> Outcome 
     match Walk::new(config, numbers, frame).packet() {
         Ok((passed, counted)) => Outcome {
             passed: Some(passed),
+            returned: false,
             counted,
         },
         Err(Refusal::NotOurs) => Outcome {
             passed: Some(frame.to_vec()),
+            returned: false,
             counted: Counted::new(),
         },
         Err(Refusal::Because(tunnel, reason, passes)) => Outcome {
             passed: passes.then(|| frame.to_vec()),
+            returned: false,
             counted: Counted::from([(
                 (tunnel, Counter::Reason(reason, if passes { "pass" } else { "drop" })),
                 1,
@@ -150,6 +153,7 @@ impl<'a> Walk<'a> {
         self.checksum(id, tunnel, &gre, whole)?;
         let restarted = self.order(id, tunnel, gre.sequence)?;
         let mut inner = inner::inspect(id, tunnel, &gre, outer.ecn)?;
+        inner::returning(id, tunnel, &outer, &gre)?;
         let noted = inner::protect(self.config, id, tunnel, &gre)?;
         let lowered = inner::lower_mss(tunnel, gre.protocol, &mut inner);
 
