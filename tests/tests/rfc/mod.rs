@@ -11,6 +11,7 @@ use crate::support::outcome::{Counted, Counter, Outcome};
 
 mod headers;
 mod inner;
+mod lockdown;
 
 /// What a tunnel's earlier packets have left (RFC 2890 section 2.2).
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,8 @@ const GRE: u8 = 47;
 
 /// What becomes of a frame that no interface is addressed by: a tunnel that forwards takes none.
 pub(crate) fn judge(config: &Config, numbers: Numbers, frame: &[u8]) -> Outcome {
-    match Walk::new(config, numbers, frame).packet() {
+    let judged = Walk::new(config, numbers, frame).packet();
+    match judged.map_err(|refusal| lockdown::judge(config, frame, refusal)) {
         Ok((passed, counted)) => Outcome {
             passed: Some(passed),
             returned: false,
