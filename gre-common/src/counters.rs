@@ -12,8 +12,10 @@ pub struct Counters {
     pub bytes: u64,
     /// Their bytes, from the outer IP header to the end of the outer IP packet.
     pub outer_bytes: u64,
-    /// When the last of them came: nanoseconds of `CLOCK_MONOTONIC`, as coarse as the kernel's tick; 0 if never.
+    /// When the last of them came: nanoseconds of `CLOCK_MONOTONIC`, at most two of the kernel's ticks too early; 0 if never.
     pub last_seen: u64,
+    /// The kernel's tick (`jiffies`) at that time.
+    pub tick: u64,
     /// The same packets by the [class](crate::sizes) of their length.
     pub sizes: [u64; CLASSES],
     /// Packets by [`Reason`].
@@ -33,6 +35,7 @@ impl Counters {
         bytes: 0,
         outer_bytes: 0,
         last_seen: 0,
+        tick: 0,
         sizes: [0; CLASSES],
         reasons: [0; Reason::COUNT],
         fragments: 0,
@@ -46,6 +49,7 @@ impl Counters {
         self.bytes = self.bytes.wrapping_add(other.bytes);
         self.outer_bytes = self.outer_bytes.wrapping_add(other.outer_bytes);
         self.last_seen = self.last_seen.max(other.last_seen);
+        self.tick = self.tick.max(other.tick);
         for (mine, theirs) in self.sizes.iter_mut().zip(other.sizes) {
             *mine = mine.wrapping_add(theirs);
         }

@@ -18,6 +18,7 @@ pub mod ecn;
 pub mod endian;
 pub mod endpoints;
 pub mod extension;
+pub mod few;
 pub mod flow;
 pub mod forward;
 pub mod gre;

@@ -100,6 +100,18 @@ pub const LISTED: u32 = 1;
 /// The entries that each of those has room for. They take memory only for what is in them.
 pub const MAX_PREFIXES: u32 = 1 << 20;
 
+/// Set to 1 before loading: tunnels are of one family, and none has a prefix as its remote, so that the verifier has time for
+/// counting without a call.
+pub const COUNT_IN_PLACE: &str = "COUNT_IN_PLACE";
+/// Set before loading: the local IPv4 addresses, where they are [few](crate::few).
+pub const FEW_LOCALS4: &str = "FEW_LOCALS4";
+/// The same for IPv6.
+pub const FEW_LOCALS6: &str = "FEW_LOCALS6";
+/// Set before loading: how many they are, or [`MANY`](crate::few::MANY).
+pub const COUNT_LOCALS4: &str = "COUNT_LOCALS4";
+/// The same for IPv6.
+pub const COUNT_LOCALS6: &str = "COUNT_LOCALS6";
+
 /// Set to 1 before loading: drop what no tunnel matches, instead of passing it.
 pub const UNKNOWN_DROP: &str = "UNKNOWN_DROP";
 /// Set to 1 before loading: some tunnel has a prefix as remote. Without, the look-up is pruned by the verifier.

@@ -134,16 +134,22 @@ const TRANSPARENT: u32 = 2;
 /// How far the chain is walked to learn whether GRE is at its end.
 const WALKED: u32 = 4;
 
+const GRE: u8 = IpProto::Gre as u8;
+const TCP: u8 = IpProto::Tcp as u8;
+const UDP: u8 = IpProto::Udp as u8;
+
 /// Reads the outer IPv6 header (RFC 8200) and its extension headers. `None`: not IPv6, or not GRE.
 #[inline(always)]
 pub(crate) fn v6<P: Packet>(packet: &P, link: Link) -> Option<Outer<Ipv6>> {
     let start = link.len();
     let ip: Ipv6Hdr = packet.load(start)?;
     let payload_start = start + Ipv6Hdr::LEN;
-    let chain = if ip.next_hdr == IpProto::Gre as u8 {
-        Chain::Gre(payload_start)
-    } else {
-        packet.walk(ip.next_hdr, payload_start)
+    let chain = match ip.next_hdr {
+        GRE => Chain::Gre(payload_start),
+        // Most packets, which need not pay for more questions, and no packet without extension headers for a call.
+        TCP | UDP => return None,
+        next if Extension::of(next).is_none() => return None,
+        next => packet.walk(next, payload_start),
     };
     if chain == Chain::NotGre || ip.version() != 6 {
         return None;

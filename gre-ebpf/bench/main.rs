@@ -8,6 +8,11 @@
 //!
 //! It also notes the time after every [`BATCH`] runs, for the kernel's own answer is a truncated mean over all.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(internal_features, reason = "atomic addition, which the target claims not to have")
+)]
 
 mod floors;
 mod restore;
@@ -37,6 +42,8 @@ struct State {
     /// The last sequence number.
     number: u32,
     unused: u32,
+    /// See [`wait_for_writes`].
+    waits: u64,
 }
 
 #[map]
@@ -58,11 +65,34 @@ static PADDING: Global<u32> = Global::new(0);
 /// Restores the packet and goes on with the program under measurement.
 #[xdp(frags)]
 fn harness(ctx: XdpContext) -> u32 {
-    if note_time().and_then(|state| restore::restore(&ctx, state)).is_some() {
+    if try_harness(&ctx).is_some() {
         // SAFETY: nothing is left to be dropped. It returns only if the program is not there.
         unsafe { MEASURED.tail_call(&ctx, 0) };
     }
     xdp_action::XDP_ABORTED
+}
+
+#[inline(always)]
+fn try_harness(ctx: &XdpContext) -> Option<()> {
+    let state = note_time()?;
+    restore::restore(ctx, state)?;
+    wait_for_writes(&mut state.waits);
+    Some(())
+}
+
+/// An atomic operation waits until all that was written is in the cache. Else the program would meet bytes that are still on their
+/// way there, and in other pieces than it reads them in, which a packet from a network card never is.
+#[inline(always)]
+fn wait_for_writes(word: &mut u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the word is valid and aligned.
+    unsafe {
+        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::SeqCst }>(word, 1);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        *word += 1;
+    }
 }
 
 #[inline(always)]

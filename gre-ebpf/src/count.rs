@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use gre_common::{Reason, arrivals::Arrival, counters::Counters, sizes};
 
 use crate::{onward::Onward, tables::COUNTERS};
@@ -19,6 +19,16 @@ pub(crate) struct Decapsulated {
     pub(crate) restart: bool,
     /// Not 0 if the inner packet is a fragment.
     pub(crate) fragment: u16,
+}
+
+/// Counts a packet that was decapsulated and goes to the stack. In place, for a call costs as much as the counting: where
+/// [`COUNT_IN_PLACE`](crate::few::COUNT_IN_PLACE) says that this is not too much for the verifier.
+#[inline(always)]
+pub(crate) fn delivered_to_stack(packet: &Decapsulated) {
+    if let Some(counters) = counters(packet.tunnel) {
+        let (inner, outer) = (packet.inner_bytes as u32, packet.outer_bytes as u32);
+        delivered(counters, inner, outer, packet.fragment.into(), packet.restart);
+    }
 }
 
 /// Counts a packet that was decapsulated, by where it went.
@@ -51,21 +61,37 @@ extern "C" fn decapsulated_out_of_line(
     if onward.is_dropped() {
         return 0;
     }
+    delivered(
+        counters,
+        inner_bytes,
+        outer_bytes,
+        notes >> FRAGMENT_SHIFT,
+        notes & RESTART != 0,
+    );
+    0
+}
+
+/// Counts a packet that was delivered; `fragment` is not 0 if it is one.
+#[inline(always)]
+fn delivered(counters: &mut Counters, inner_bytes: u32, outer_bytes: u32, fragment: u32, restart: bool) {
     counters.packets += 1;
     counters.bytes += u64::from(inner_bytes);
     counters.outer_bytes += u64::from(outer_bytes);
     if let Some(count) = counters.sizes.get_mut(sizes::class(inner_bytes as usize)) {
         *count += 1;
     }
-    // SAFETY: a pure reading of the clock.
-    counters.last_seen = unsafe { bpf_ktime_get_coarse_ns() };
-    if notes >> FRAGMENT_SHIFT != 0 {
-        counters.fragments += 1;
+    // The coarse clock goes on when the tick does, and a tick is read without a call.
+    // SAFETY: a pure reading.
+    let tick = unsafe { bpf_jiffies64() };
+    if counters.tick != tick {
+        counters.tick = tick;
+        // SAFETY: a pure reading of the clock.
+        counters.last_seen = unsafe { bpf_ktime_get_coarse_ns() };
     }
-    if notes & RESTART != 0 {
+    counters.fragments += u64::from((fragment | black_box(fragment).wrapping_neg()) >> 31);
+    if restart {
         add(counters, Reason::SequenceRestart);
     }
-    0
 }
 
 /// Counts a packet that had another outcome; tunnel 0 is "none".

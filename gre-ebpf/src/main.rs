@@ -19,6 +19,7 @@ mod count;
 mod decapsulate;
 mod deliver;
 mod egress;
+mod few;
 mod frame;
 mod hand_over;
 mod keepalive;
@@ -42,6 +43,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use gre_common::{Carrier, Delivery, Packet, Reason, Tables, decide_and, keepalive::Returning, protect::Guard};
 
+use few::COUNT_IN_PLACE;
 use onward::Onward;
 
 /// Decapsulates GRE that is addressed to a configured tunnel; passes everything else as it came.
@@ -124,7 +126,11 @@ impl Datapath<'_> {
             restart: delivery.restart,
             fragment: delivery.fragment,
         };
-        count::decapsulated(&counted, Onward::STACK);
+        if COUNT_IN_PLACE.load() != 0 {
+            count::delivered_to_stack(&counted);
+        } else {
+            count::decapsulated(&counted, Onward::STACK);
+        }
         debug!(
             self.0,
             "tunnel {}: delivered {} bytes",

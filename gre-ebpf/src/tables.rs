@@ -22,7 +22,7 @@ use gre_common::{
     tunnel::Tunnel,
 };
 
-use crate::{frame, keepalive, protect, sequence};
+use crate::{few::Few, frame, keepalive, protect, sequence};
 
 /// Interfaces that can be redirected to, at most: routers of containers have thousands.
 const MOST_DEVICES: u32 = 16_384;
@@ -132,12 +132,12 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn is_local4(&self, address: &Ipv4) -> bool {
-        LOCALS4.get_ptr(address).is_some()
+        address.is_local(&LOCALS4)
     }
 
     #[inline(always)]
     fn is_local6(&self, address: &Ipv6) -> bool {
-        LOCALS6.get_ptr(address).is_some()
+        address.is_local(&LOCALS6)
     }
 
     #[inline(always)]
@@ -271,11 +271,15 @@ fn is_listed<D>(prefixes: &LpmTrie<D, u32>, data: D) -> bool {
 
 /// An exact remote before the longest prefix.
 #[inline(always)]
-fn most_specific<A: Copy>(
+fn most_specific<A: Few>(
     exact: &HashMap<Endpoints<A>, Tunnel>,
     prefixes: &LpmTrie<Endpoints<A>, Tunnel>,
     endpoints: &Endpoints<A>,
 ) -> Option<Tunnel> {
+    // Most GRE that is not ours ends here.
+    if !endpoints.local.may_be_local() {
+        return None;
+    }
     // SAFETY: userspace replaces elements and never changes one in place; the tunnel is copied at once.
     if let Some(tunnel) = unsafe { exact.get(endpoints) } {
         return Some(*tunnel);

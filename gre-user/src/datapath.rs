@@ -24,7 +24,7 @@ use crate::redirects::Watch;
 use crate::settings::Settings;
 use crate::state::Generation;
 use crate::surroundings::Surroundings;
-use crate::tables::{Tables, map, slots};
+use crate::tables::{Few, Tables, map, slots};
 
 /// The object, as the build put it into this binary; empty in a build without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gre-ebpf.o"));
@@ -104,8 +104,10 @@ impl Datapath {
         ];
         let log_level = settings.log_level as u8;
         let watch = Watch::of(features);
+        let few = Few::of(tables);
         let mut loader = EbpfLoader::new();
         watch.prepare(&mut loader);
+        few.prepare(&mut loader);
         for (name, value) in &flags {
             loader.override_global(name, value, true);
         }

@@ -3,6 +3,7 @@
 
 mod change;
 mod cores;
+mod few;
 mod ids;
 mod kernel;
 mod next_hop;
@@ -25,6 +26,7 @@ use crate::config::{self, Config, Keepalive};
 
 use self::cores::CoreLists;
 
+pub(crate) use self::few::Few;
 pub use self::ids::Ids;
 pub use self::kernel::read_names;
 pub(crate) use self::kernel::{data, map, open, read_all, slots, unusable};

@@ -68,6 +68,7 @@ struct State {
     random: u64,
     number: u32,
     unused: u32,
+    waits: u64,
 }
 
 // SAFETY: numbers without padding.
@@ -128,6 +129,7 @@ impl Harness {
             random: 0x9e37_79b9_7f4a_7c15,
             number: shape.first_number,
             unused: 0,
+            waits: 0,
         })?;
         harness.check(shape)?;
         Ok(harness)

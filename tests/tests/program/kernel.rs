@@ -33,6 +33,9 @@ pub(crate) const XDP_PASS: u32 = 2;
 pub(crate) const XDP_TX: u32 = 3;
 pub(crate) const XDP_REDIRECT: u32 = 4;
 
+/// The longest tick of a kernel (CONFIG_HZ=100), in nanoseconds: the clock may be asked right before it goes on.
+const TICK: u64 = 10_000_000;
+
 /// In the place of an interface's index: the kernel takes the loopback interface.
 const NO_INTERFACE: u32 = 0;
 
@@ -327,7 +330,7 @@ impl Kernel {
             let right = if new.packets == old.packets {
                 new.last_seen == old.last_seen
             } else {
-                (before..=after).contains(&new.last_seen)
+                (before - TICK..=after).contains(&new.last_seen)
             };
             ensure!(
                 right,
