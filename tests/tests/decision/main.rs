@@ -12,6 +12,7 @@ mod fixtures;
 mod flow;
 mod forward;
 mod keepalive;
+mod mss;
 mod offline;
 mod properties;
 mod split;
