@@ -34,7 +34,7 @@ fn status_tells_where_what_runs_differs_from_the_file() -> Result<()> {
             {"subject": "tunnel scrub-fra", "change": "changed", "key": "enabled", "running": "false", "file": "true"},
         ]})
     );
-    let other = CONFIG.replace("wan0", "wan1").replace("scrub-fra", "c") + "\n[protect]\nallow = ['198.18.0.0/15']";
+    let other = CONFIG.replace("wan0", "wan1").replace("scrub-fra", "c");
     let lines = format!(
         "\n{path}: differs from what runs; `gre-decap load` brings back what it says\n  max_tunnels: 1024 runs, the file has \
          9\n  interface wan0: runs, but is not in the file\n  interface wan1: is in the file, but does not run\n  tunnel b: \
