@@ -51,7 +51,9 @@ fuzz_target!(|data: &[u8]| {
         };
         let whole = decided(frame.len());
         match &whole {
-            Verdict::Deliver(delivery) => check_delivery(delivery, frame).expect("a delivery's promises"),
+            Verdict::Deliver(delivery) => {
+                check_delivery(delivery, frame, frame.len()).expect("a delivery's promises");
+            }
             Verdict::Reply(_) => unreachable!("no fixture's tunnel answers"),
             Verdict::Refuse { reason, .. } => assert!(![Reason::Headroom, Reason::Internal].contains(reason)),
             Verdict::NotOurs => {}
