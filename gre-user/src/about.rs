@@ -11,6 +11,7 @@ use gre_common::reason::Action;
 use gre_common::siphash::Key;
 
 use crate::bpf::batch;
+use crate::datapath;
 use crate::layout::FINGERPRINT;
 use crate::settings::{Features, Guards, LogLevel, Settings};
 use crate::state::Generation;
@@ -23,6 +24,9 @@ const REASONS: &str = "REASONS";
 /// Array of one `u64`: how often a change of the maps in place has begun or ended. Odd while one is under way, or where one
 /// was killed.
 const REVISION: &str = "REVISION";
+
+/// Array of one `u64`: the [object](datapath::object_id) that the program is from.
+const OBJECT: &str = "OBJECT";
 
 /// What all that is pinned means. It changes when another version could misread this one's state: by itself with the layout of a map,
 /// by hand with the meaning of what is in one.
@@ -79,6 +83,14 @@ pub(crate) fn pin(generation: &Generation, settings: &Settings) -> Result<()> {
     revision
         .pin(generation.map(REVISION))
         .with_context(|| cannot_make(REVISION))?;
+
+    let mut object: Array<MapData, u64> = Array::create(1, 0).with_context(|| cannot_make(OBJECT))?;
+    object
+        .set(0, datapath::object_id(), 0)
+        .with_context(|| cannot_make(OBJECT))?;
+    object
+        .pin(generation.map(OBJECT))
+        .with_context(|| cannot_make(OBJECT))?;
 
     let mut reasons: Array<MapData, Label> =
         Array::create(Reason::COUNT as u32, 0).with_context(|| cannot_make(REASONS))?;
@@ -144,6 +156,22 @@ pub(crate) fn read(generation: &Generation) -> Result<CompiledIn> {
             path.display()
         ),
     }
+}
+
+/// Whether a generation's program is from this binary's object.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub(crate) fn is_ours(generation: &Generation) -> Result<bool> {
+    let path = generation.map(OBJECT);
+    // Versions before this one said nothing of it.
+    if !path.try_exists().with_context(|| cannot_read(&path))? {
+        return Ok(false);
+    }
+    let object: Array<MapData, u64> = open(&path)?;
+    let object = object.get(&0, 0).with_context(|| cannot_read(&path))?;
+    Ok(object == datapath::object_id())
 }
 
 /// How often a change of a generation's maps in place has begun or ended.

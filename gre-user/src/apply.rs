@@ -2,7 +2,8 @@
 //!
 //! The steps, of which all before the last leave what runs as it is, or put it back:
 //!
-//! 1. read what runs, and plan what must be attached, replaced and detached ([`AttachPlan`]),
+//! 1. read what runs, and plan what must be attached, replaced and detached ([`AttachPlan`]); where the program that runs can go
+//!    on, and one element of its maps makes the difference, that is changed, and is all,
 //! 2. load the new program, fill its maps, try it, and make its counters ready ([`Datapath`], [`trial`]),
 //! 3. pin the new generation whole, put its program on the interfaces, and point `current` to it,
 //! 4. detach from interfaces that are not configured any more, and remove older generations.
@@ -27,6 +28,7 @@ use crate::host::cpus::online_cpus;
 use crate::host::egress::ways;
 use crate::host::{self, Capability, Interface, Severity, missing_capabilities};
 use crate::layout::{self, Match};
+use crate::live;
 use crate::running::Running;
 use crate::settings::{LogLevel, Settings};
 use crate::state::{Generation, Locked, Root};
@@ -161,6 +163,31 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, cause: Cau
         Some(running) => Carry::choose(&running.generation, &ids, config.max_tunnels)?,
         None => Carry::Fresh,
     };
+    let tunnels = tables.names.len();
+    // Records of a program that logs go to the process that loaded it, so another one needs a program of its own.
+    if cause == Cause::Load(LogLevel::Off)
+        && let Some(running) = running.as_ref().filter(|_| carry == Carry::Shared)
+        && plan.is_done(running.program.id())
+        && egress.is_done(running.egress.as_ref().map(ProgramInfo::id))
+        && running.clamps == clamps
+        && survey.want_program.is_empty()
+        && about::is_ours(&running.generation)?
+        && let Some((tunnels_changed, updated)) = in_place(running, &settings, &ids, &tables, &survey, &on)?
+    {
+        let outcome = Outcome {
+            interfaces: tunnels_changed.then(|| plan.kept()),
+            updated,
+            tunnels,
+            warnings,
+            datapath: None,
+        };
+        return Ok(Replaced {
+            generation: running.generation.clone(),
+            applied: None,
+            late: None,
+            outcome,
+        });
+    }
     let mut shared = running
         .as_ref()
         .map(|running| shared(running, carry, &settings, &tables))
@@ -176,32 +203,6 @@ fn replace(config: &Config, root: &Root, running: Option<Generation>, cause: Cau
         datapath.load_egress(&clamps)?;
     }
 
-    let tunnels = tables.names.len();
-    if let Some(running) = running.as_ref().filter(|_| carry == Carry::Shared)
-        && plan.is_done(running.program.id())
-        && egress.is_done(running.egress.as_ref().map(ProgramInfo::id))
-        && running.clamps == clamps
-        && is_same(running, &settings, &tables, &mut datapath)?
-        && survey.want_program.is_empty()
-    {
-        let updated = !survey.surroundings.is_in(&running.generation)?;
-        if updated {
-            survey.surroundings.update(&running.generation)?;
-        }
-        let outcome = Outcome {
-            interfaces: None,
-            updated,
-            tunnels,
-            warnings,
-            datapath: None,
-        };
-        return Ok(Replaced {
-            generation: running.generation.clone(),
-            applied: None,
-            late: None,
-            outcome,
-        });
-    }
     if runs && carry == Carry::Fresh {
         let line = "what runs was loaded by a version that counts, or keeps its counters, in another way: all counters start at zero";
         warnings.push(line.to_owned());
@@ -266,14 +267,35 @@ fn shared<'a>(running: &'a Running, carry: Carry, settings: &Settings, tables: &
     })
 }
 
-/// Whether the running generation is what would be loaded.
-fn is_same(running: &Running, settings: &Settings, tables: &Tables, datapath: &mut Datapath) -> Result<bool> {
-    // Records of a program that logs go to the process that loaded it, so this one needs a program of its own.
-    let logs = settings.log_level != LogLevel::Off;
-    // The tag is a hash of the instructions. What the verifier prunes by comes after it, and is compared as settings.
-    let same_program = running.program.tag() == datapath.info()?.tag();
-    let same_egress = running.egress.as_ref().map(ProgramInfo::tag) == datapath.egress_info()?.map(|info| info.tag());
-    Ok(!logs && same_program && same_egress && running.settings.serve(settings) && holds(&running.tables, tables))
+/// Does what there is to do in the maps of the program that runs, if that can be. Returns whether tunnels have changed, and whether
+/// only what is known of this host has.
+fn in_place(
+    running: &Running,
+    settings: &Settings,
+    ids: &Ids,
+    tables: &Tables,
+    survey: &Survey,
+    on: &[Interface],
+) -> Result<Option<(bool, bool)>> {
+    let generation = &running.generation;
+    if running.settings.serve(settings) && holds(&running.tables, tables) {
+        let updated = !survey.surroundings.is_in(generation)?;
+        if updated {
+            survey.surroundings.update(generation)?;
+        }
+        return Ok(Some((false, updated)));
+    }
+    // A program that can do more than the file asks for is replaced by one that does its work faster.
+    if running.settings != *settings {
+        return Ok(None);
+    }
+    match tables.clone().with_cores_of(&running.tables) {
+        Some(tables) if running.tables.can_become(&tables) => {
+            live::change_maps(running, ids, &tables, survey, on)?;
+            Ok(Some((true, false)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Whether the running tables are these, wherever the lists of cores stand.
@@ -411,7 +433,9 @@ impl Replaced {
             late,
             mut outcome,
         } = self;
-        outcome.interfaces = applied.map(Applied::finish).transpose()?;
+        if let Some(applied) = applied {
+            outcome.interfaces = Some(applied.finish()?);
+        }
         if let (Some(Late { carry, tables, running }), Some(datapath)) = (late, &mut outcome.datapath) {
             carry.settle(datapath.ebpf(), &tables, Some(&running))?;
         }

@@ -118,6 +118,15 @@ pub fn detach(link: &Path) -> Result<()> {
 }
 
 impl AttachPlan {
+    /// The interfaces that have the program already, in the configuration's order.
+    pub fn kept(&self) -> Vec<Attached> {
+        let attached = |kept: &KeptInterface| Attached {
+            name: kept.name.clone(),
+            mode: kept.mode,
+        };
+        self.kept.iter().map(attached).collect()
+    }
+
     /// Puts `program` on all interfaces. New ones come first, since they are what may fail. `programs` has where each
     /// program that a link may run is pinned, by its id.
     ///

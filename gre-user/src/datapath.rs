@@ -3,6 +3,7 @@
 mod refusal;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{CpuMap, ProgramArray};
@@ -78,6 +79,14 @@ pub fn ensure_built_in() -> Result<()> {
         "this gre-decap was built without its eBPF program; build it with `cargo xtask build`"
     );
     Ok(())
+}
+
+/// Tells this binary's object from another's: a hash of its bytes. Another toolchain may hash otherwise, and then has the program
+/// replaced by an equal one.
+pub fn object_id() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    OBJECT.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Datapath {

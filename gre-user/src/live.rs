@@ -19,6 +19,7 @@ use crate::interfaces::{InterfaceView, attached};
 use crate::running::Running;
 use crate::settings::Settings;
 use crate::state::{Locked, Root};
+use crate::surroundings::Survey;
 use crate::tables::{Ids, Tables};
 
 /// Changes what runs by `edit`, which gets it as a configuration, and returns none if there is nothing to change. Returns what an
@@ -87,19 +88,34 @@ fn in_place(
     if !survey.want_program.is_empty() {
         return Ok(None);
     }
+    change_maps(running, &ids, &tables, &survey, &on)?;
+    Ok(Some(warnings))
+}
+
+/// Changes the maps of the program that runs to tables that its own [can become](Tables::can_become).
+///
+/// # Errors
+///
+/// If a map cannot be read or written.
+pub(crate) fn change_maps(
+    running: &Running,
+    ids: &Ids,
+    tables: &Tables,
+    survey: &Survey,
+    on: &[Interface],
+) -> Result<()> {
     let generation = &running.generation;
     about::change_in_place(generation, || {
         carry::clear(generation, ids.added())?;
         if ids.added().is_empty() {
             // What goes is forwarded until it has gone.
-            running.tables.change_to(&tables, generation)?;
+            running.tables.change_to(tables, generation)?;
             survey.surroundings.update(generation)?;
         } else {
             survey.surroundings.update(generation)?;
-            running.tables.change_to(&tables, generation)?;
+            running.tables.change_to(tables, generation)?;
         }
         // Another tunnel may be the one whose headers are longest.
-        Clamps::follow(generation, &tables, on.iter())
-    })?;
-    Ok(Some(warnings))
+        Clamps::follow(generation, tables, on.iter())
+    })
 }

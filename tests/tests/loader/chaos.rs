@@ -19,6 +19,8 @@ use crate::runner::Runner;
 use crate::site::{REMOTE, ROOT, Site, packet, site_or_return, tunnel};
 use crate::stream::Stream;
 
+/// Reloads in place.
+const RELOADS: usize = 1000;
 /// Replacements of the program.
 const REPLACEMENTS: usize = 100;
 /// Processes that are killed.
@@ -127,6 +129,14 @@ fn reload_so_often(site: &Site, times: usize, files: &[String]) -> Result<(Value
         "{times} reloads in {time:.1?}: {sent} packets sent, and received"
     ));
     Ok((before, program(site)?))
+}
+
+#[test]
+fn a_thousand_reloads_lose_nothing() -> Result<()> {
+    let site = site_or_return!();
+    let (before, after) = reload_so_often(&site, RELOADS, &changes())?;
+    assert_eq!(before, after, "none of them takes another program");
+    Ok(())
 }
 
 #[test]
