@@ -19,7 +19,7 @@ use crate::config::Mode;
 use crate::host::{Interface, XdpMode};
 use crate::state::Root;
 
-pub use self::again::attach_again;
+pub use self::again::{attach_again, attach_egress_again};
 pub use self::egress::{EgressPlan, pinned_egress_links};
 pub use self::pass::attach_pass;
 pub use self::plan::AttachPlan;

@@ -104,6 +104,32 @@ impl Clamps {
         Ok(())
     }
 
+    /// Has the program of a generation that is in force know an interface that is back, and forget those that are not `here`.
+    ///
+    /// # Errors
+    ///
+    /// If its map cannot be opened, read or written.
+    pub fn restore(
+        generation: &Generation,
+        tables: &Tables,
+        interface: &Interface,
+        configured: ClampMss,
+        here: &[Interface],
+    ) -> Result<()> {
+        let path = generation.map(EGRESS);
+        let mut clamps: HashMap<MapData, u32, Clamp> = open(&path)?;
+        let cannot_write = || format!("{}: cannot be written", path.display());
+        for index in Self::read(generation)?.0.into_keys() {
+            if here.iter().all(|interface| interface.index != index) {
+                clamps.remove(&index).with_context(cannot_write)?;
+            }
+        }
+        for (index, clamp) in Self::of(tables, [(interface, configured)].into_iter()).0 {
+            clamps.insert(index, clamp, 0).with_context(cannot_write)?;
+        }
+        Ok(())
+    }
+
     /// What is done on an interface's way out.
     pub fn get(&self, index: u32) -> Option<Clamp> {
         self.0.get(&index).copied()

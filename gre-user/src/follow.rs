@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::about;
-use crate::attach::{Attached, PinnedLink, attach_again, gone, pinned_links};
+use crate::attach::{Attached, PinnedLink, attach_again, attach_egress_again, gone, pinned_egress_links, pinned_links};
 use crate::clamps::Clamps;
-use crate::config::{self, Mode};
+use crate::config::{self, ClampMss, Mode};
 use crate::host::egress::ways;
 use crate::host::neighbours::confirm_stale;
 use crate::host::{Interface, interfaces};
@@ -22,8 +22,8 @@ use crate::tables::Tables;
 #[derive(Debug)]
 pub struct Follower {
     root: Root,
-    /// The mode of each interface that the file names.
-    modes: BTreeMap<String, Mode>,
+    /// What the file says of each interface.
+    configured: BTreeMap<String, (Mode, ClampMss)>,
     /// The generation that was in force, its revision then, and its tables, which may be large and seldom change.
     known: Option<(Generation, u64, Tables)>,
     /// What was reported, so that it is not reported again.
@@ -44,20 +44,20 @@ impl Follower {
     pub fn new(root: Root) -> Self {
         Self {
             root,
-            modes: BTreeMap::new(),
+            configured: BTreeMap::new(),
             known: None,
             reported: Vec::new(),
         }
     }
 
-    /// Takes the modes for interfaces that come back from the configuration in force; others than these get the program in
-    /// native mode. What the operator was `told` when it was loaded is not told again.
+    /// Takes what interfaces that come back are to have from the configuration in force; others than these get the program in
+    /// native mode, and none on their way out. What the operator was `told` when it was loaded is not told again.
     pub fn configure(&mut self, interfaces: &[config::Interface], told: &[String]) {
         self.reported = told.to_vec();
-        let modes = interfaces
+        let configured = interfaces
             .iter()
-            .map(|interface| (interface.name.clone(), interface.mode));
-        self.modes = modes.collect();
+            .map(|interface| (interface.name.clone(), (interface.mode, interface.clamp_mss)));
+        self.configured = configured.collect();
     }
 
     /// Brings what is in force up to date.
@@ -79,7 +79,7 @@ impl Follower {
             Some((known, at, tables)) if known == generation && at == revision => tables,
             _ => Tables::read(&generation)?,
         };
-        let lost = Lost::find(root)?;
+        let lost = Lost::find(pinned_links(root)?)?;
         let views = attached(root)?;
         let on = views
             .iter()
@@ -100,7 +100,10 @@ impl Follower {
         let mut followed = Followed::default();
         let mut now = lost.gone;
         for (link, interface) in &lost.back {
-            let mode = self.modes.get(&interface.name).copied().unwrap_or(Mode::Native);
+            let mode = self
+                .configured
+                .get(&interface.name)
+                .map_or(Mode::Native, |(mode, _)| *mode);
             // The kernel loses what is spread in generic mode.
             let mode = match mode {
                 Mode::Auto if !tables.cores.is_empty() => Mode::Native,
@@ -109,6 +112,16 @@ impl Follower {
             match attach_again(root, &generation, link, interface, mode, &mut now) {
                 Ok(attached) => followed.attached.push(attached),
                 Err(error) => now.push(format!("{error:#}")),
+            }
+        }
+        for (link, interface) in &Lost::find(pinned_egress_links(root)?)?.back {
+            let Some((_, clamp_mss)) = self.configured.get(&interface.name) else {
+                continue;
+            };
+            let done = Clamps::restore(&generation, &tables, interface, *clamp_mss, &interfaces()?)
+                .and_then(|()| attach_egress_again(root, &generation, link, interface));
+            if let Err(error) = done {
+                now.push(format!("{error:#}"));
             }
         }
         confirm_stale(&survey.surroundings.devices)?;
@@ -135,13 +148,14 @@ struct Lost {
 }
 
 impl Lost {
-    fn find(root: &Root) -> Result<Self> {
+    /// By the links that attached it.
+    fn find(links: Vec<PinnedLink>) -> Result<Self> {
         let mut lost = Self {
             gone: Vec::new(),
             back: Vec::new(),
         };
-        let dead = pinned_links(root)?.into_iter();
-        let dead: Vec<_> = dead.filter(|link| link.info.interface_index.is_none()).collect();
+        let dead = links.into_iter().filter(|link| link.info.interface_index.is_none());
+        let dead: Vec<_> = dead.collect();
         if dead.is_empty() {
             return Ok(lost);
         }

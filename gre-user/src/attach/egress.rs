@@ -137,7 +137,7 @@ fn is_on(program_id: u32, interface: &str) -> Result<bool> {
 }
 
 /// Why the kernel refuses a program on a way out, as far as its error tells.
-fn refusal(interface: &str, error: &io::Error) -> anyhow::Error {
+pub(super) fn refusal(interface: &str, error: &io::Error) -> anyhow::Error {
     match error.raw_os_error() {
         Some(libc::EINVAL) => anyhow!(
             "interface {interface}: this kernel has no TCX, which `clamp_mss` needs; boot Linux 6.6 or later, or set it to \"off\" and \

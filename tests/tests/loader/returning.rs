@@ -137,6 +137,31 @@ fn an_interface_that_is_back_gets_the_program_again() -> Result<()> {
     Ok(())
 }
 
+/// The program on its way out comes back with it.
+#[test]
+fn its_way_out_gets_its_program_again() -> Result<()> {
+    let site = site_or_return!();
+    let second = Second::new(&site)?;
+    let config = both("native") + "clamp_mss = 1300\n[protect]\nprefixes = ['192.0.2.0/24']\n";
+    let mut run = Watched::start(&site, &config)?;
+    assert_eq!(run.runner.says()?, "loaded 1 tunnel on wan0 (native), wan1 (native)\n");
+    let way_out = || Ok::<_, anyhow::Error>(interface(&site, "wan1")?["egress"].take());
+    let mut before = way_out()?;
+    assert_eq!(before["mss_ipv4"], 1300);
+    for _ in 0..2 {
+        site.origin.ip("link delete wan1")?;
+        assert_eq!(run.warns()?, format!("warning: {GONE}\n"));
+        second.join(&site.lab, &site.origin, "wan1")?;
+        assert_eq!(run.runner.says()?, "wan1 (native) is back: attached again\n");
+        let mut after = way_out()?;
+        assert_ne!(before["link_id"].take(), after["link_id"].clone(), "a link of its own");
+        before["link_id"] = after["link_id"].clone();
+        assert_eq!(after.take(), before);
+    }
+    assert_eq!(site.ok(&config, "load")?, "nothing changed\n");
+    Ok(())
+}
+
 #[test]
 fn it_comes_back_in_its_own_mode() -> Result<()> {
     let site = site_or_return!();
