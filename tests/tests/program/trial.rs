@@ -90,6 +90,9 @@ fn configs() -> impl Iterator<Item = String> {
         "deliver = 'route'\ninner = ['ipv6']\nspread = 'all'",
         "deliver = { interface = 'lan0' }",
         "spread = 'all'\nsequence = 'ordered'",
+        "bypass = ['0.0.0.0/0', '2001:db8::/32']",
+        "mss = 1200",
+        "keepalive = 'reply'",
     ];
     let tunnels = |ends: &str| -> String {
         let sections = policies.iter().enumerate().map(|(number, policy)| {
@@ -105,7 +108,13 @@ fn configs() -> impl Iterator<Item = String> {
     ]
     .map(tunnels);
     let fixtures = CONFIGS.iter().map(|config| (*config).to_owned());
-    fixtures.chain(all)
+    let protected = ["off", "monitor", "enforce"].map(|guard| {
+        format!(
+            "{}\n[protect]\nprefixes = ['192.0.2.0/24']\ninner_destinations = '{guard}'\nlockdown = '{guard}'\n",
+            "[[tunnel]]\nname = 't'\nlocal = '198.51.100.20'\nremote = '203.0.113.10'\nmss = 1200"
+        )
+    });
+    fixtures.chain(all).chain(protected)
 }
 
 #[test]
