@@ -1,5 +1,6 @@
 //! The eBPF object, loaded into the kernel with its maps sized and filled.
 
+mod load;
 mod refusal;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use gre_common::maps::{
 };
 use log::Log;
 
+pub(crate) use self::load::load_patiently;
 use crate::carry::BY_TUNNEL;
 use crate::clamps::Clamps;
 use crate::host::cpus::possible_cpus;
@@ -142,7 +144,7 @@ impl Datapath {
         let mut ebpf = loader
             .load(OBJECT)
             .map_err(|error| refusal::of_object(error, settings))?;
-        program(&mut ebpf, PROGRAM)?.load().map_err(refusal::of_program)?;
+        load_patiently(program(&mut ebpf, PROGRAM)?, Xdp::load).map_err(refusal::of_program)?;
         let mut datapath = Self {
             ebpf,
             watch: Some(watch),
@@ -194,7 +196,7 @@ impl Datapath {
     /// If the kernel refuses it.
     pub fn load_egress(&mut self, clamps: &Clamps) -> Result<()> {
         clamps.write(&mut self.ebpf)?;
-        self.egress()?.load().map_err(refusal::of_program)
+        load_patiently(self.egress()?, SchedClassifier::load).map_err(refusal::of_program)
     }
 
     /// The program for ways out.
@@ -222,7 +224,7 @@ impl Datapath {
 
     fn load_other(&mut self, name: &str) -> Result<ProgramFd> {
         let program = program(&mut self.ebpf, name)?;
-        program.load().map_err(refusal::of_program)?;
+        load_patiently(program, Xdp::load).map_err(refusal::of_program)?;
         program
             .fd()
             .and_then(|fd| Ok(fd.try_clone()?))

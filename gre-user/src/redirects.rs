@@ -12,6 +12,7 @@ use gre_common::maps::{
     CPUS, CPUS_ID, DEVICES, DEVICES_ID, NET_DEVICE_IFINDEX, NET_DEVICE_NET, NET_INUM, OWN_NETNS, REDIRECT_MAPS,
 };
 
+use crate::datapath::load_patiently;
 use crate::host::kernel_types::{KernelTypes, RedirectOffsets, own_netns_inum};
 use crate::settings::Features;
 use crate::state::Generation;
@@ -122,7 +123,7 @@ fn attach(ebpf: &mut Ebpf, name: &str, generation: &Generation) -> Result<()> {
         .program_mut(name)
         .context("the eBPF object has no program for it")?;
     let program: &mut RawTracePoint = program.try_into()?;
-    program.load()?;
+    load_patiently(program, RawTracePoint::load)?;
     let link = program.attach(name)?;
     let path = generation.link(name);
     FdLink::from(program.take_link(link)?)

@@ -287,9 +287,9 @@ fn pass_program() -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
 
-const TAGS: &str = "note: wan0: takes VLAN tags out of frames, which are then lost on the way to other cores, and the program \
-                    cannot tell VLANs apart when it delivers elsewhere than to the stack; if GRE arrives in VLANs, run \
-                    `ethtool -K wan0 rxvlan off`";
+const TAGS: &str = "note: wan0: takes VLAN tags out of frames, which are then lost on the way to other cores and from answered \
+                    keepalives, and the program cannot tell VLANs apart when it delivers elsewhere than to the stack; if GRE \
+                    arrives in VLANs, run `ethtool -K wan0 rxvlan off`";
 
 /// [`CONFIG`] with more lines for its tunnel.
 fn with(lines: &str) -> String {

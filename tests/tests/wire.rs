@@ -64,7 +64,11 @@ fn run_all(lab: &Lab, binary: &Path, mode: &str) -> Result<()> {
                 counts = Counts::default();
             }
             for (number, step) in fixture.steps.iter().enumerate() {
-                if SENDABLE.contains(&step.frame.len()) && !has_cut_tag(&step.frame) {
+                let arrives = match &step.expect {
+                    Expect::Deliver { frame, .. } => frame,
+                    Expect::Pass { .. } | Expect::Drop { .. } => &step.frame,
+                };
+                if SENDABLE.contains(&step.frame.len()) && !has_cut_tag(&step.frame) && !has_cut_tag(arrives) {
                     site.judge(step)
                         .with_context(|| format!("{}, step {number}: {}", fixture.name, fixture.shows))?;
                     counts.add(&step.expect);
