@@ -4,12 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::libc;
 
-use super::Namespace;
 use super::ethtool::interface_request;
+use super::{Namespace, PATIENCE};
 
 nix::ioctl_readwrite_bad!(
     /// TUNSETIFF: turns an open `/dev/net/tun` into a device, in the namespace that it was opened in.
@@ -39,10 +42,18 @@ impl Tun {
                 .custom_flags(libc::O_NONBLOCK)
                 .open(path);
             let file = file.with_context(|| format!("open {path}"))?;
-            // SAFETY: the descriptor is a TUN control file, and `request` outlives the call.
-            unsafe { tun_set_interface(file.as_raw_fd(), &raw mut request) }
-                .with_context(|| format!("make TUN device {name}"))?;
-            Ok(file)
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                // SAFETY: the descriptor is a TUN control file, and `request` outlives the call.
+                match unsafe { tun_set_interface(file.as_raw_fd(), &raw mut request) } {
+                    // One of this name that was just closed may still be held by another test's child between fork and exec.
+                    Err(Errno::EBUSY) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+                    result => {
+                        result.with_context(|| format!("make TUN device {name}"))?;
+                        return Ok(file);
+                    }
+                }
+            }
         })?;
         // Without a link-local address there is no router solicitation or multicast report to be tunnelled. The queue
         // is made long enough for a burst of TCP while the reader is not scheduled.

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use gre_tests::lab::PATIENCE;
 use serde_json::json;
 
 use crate::site::{CONFIG, REMOTE, Site, site_or_return, tunnel};
@@ -31,14 +32,14 @@ fn settle(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Which of the protected addresses answer to the other end.
-fn answers(site: &Site) -> Result<[bool; 2]> {
-    let mut answers = [false; 2];
-    for (address, answers) in PROTECTED.iter().zip(&mut answers) {
+/// Asks the protected addresses from the other end, of which only these are to answer.
+fn check_answers(site: &Site, expected: [bool; 2]) -> Result<()> {
+    for (address, expected) in PROTECTED.iter().zip(expected) {
         let ping = site.scrub.send_ping(address.parse::<IpAddr>()?, 32)?;
-        *answers = ping.reply(SILENCE)?.is_some();
+        let answers = ping.reply(if expected { PATIENCE } else { SILENCE })?.is_some();
+        ensure!(answers == expected, "{address}: answers: {answers}");
     }
-    Ok(answers)
+    Ok(())
 }
 
 #[test]
@@ -46,17 +47,17 @@ fn lockdown_is_off_monitors_and_enforces() -> Result<()> {
     let site = site_or_return!();
     settle(&site)?;
     site.ok(&with(""), "load")?;
-    assert_eq!(answers(&site)?, [true, true]);
+    check_answers(&site, [true, true])?;
     assert_eq!(site.json("stats")?["reasons"], json!({}));
 
     site.ok(&with("lockdown = \"monitor\""), "load")?;
-    assert_eq!(answers(&site)?, [true, true]);
+    check_answers(&site, [true, true])?;
     let stats = site.json("stats")?;
     // Neighbour discovery, to the protected address as well, is not counted.
     assert_eq!(stats["reasons"], json!({"lockdown": 2}));
 
     site.ok(&with("lockdown = \"enforce\""), "load")?;
-    assert_eq!(answers(&site)?, [false, false]);
+    check_answers(&site, [false, false])?;
     let stats = site.json("stats")?;
     assert_eq!(stats["reasons"], json!({"lockdown": 4}));
     assert_eq!(tunnel(&stats, "scrub-fra")["reasons"], json!({}));
@@ -71,12 +72,12 @@ fn lockdown_is_off_monitors_and_enforces() -> Result<()> {
 
     let [v4, v6] = NEIGHBOUR;
     site.ok(&with(&format!("lockdown = \"enforce\"\nallow = [\"{v4}\"]")), "load")?;
-    assert_eq!(answers(&site)?, [true, false]);
+    check_answers(&site, [true, false])?;
     site.ok(
         &with(&format!("lockdown = \"enforce\"\nallow = [\"{v4}/32\", \"{v6}\"]")),
         "load",
     )?;
-    assert_eq!(answers(&site)?, [true, true]);
+    check_answers(&site, [true, true])?;
     let status = site.json("status")?;
     assert_eq!(
         status["protect"],
