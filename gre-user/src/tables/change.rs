@@ -31,7 +31,7 @@ struct Change {
     v6: EntriesChange<Ipv6>,
     /// The tunnels that packets find before the change.
     running: HashSet<u32>,
-    /// Whether what else is looked at by tunnel is the same: prefixes of inner destinations, and rates of keepalives.
+    /// Whether what else is looked at is the same: prefixes that are protected, allowed and bypassed, and rates of keepalives.
     same_rest: bool,
 }
 
@@ -75,6 +75,24 @@ impl Tables {
 
 impl Change {
     fn between(old: &Tables, new: &Tables) -> Self {
+        // Whole, so that no new field is forgotten.
+        let Tables {
+            names: _,
+            former: _,
+            v4: _,
+            v6: _,
+            onward: _,
+            // They stand as in the old ones: `Tables::with_cores_of`.
+            cores: _,
+            protected,
+            allowed,
+            bypass,
+            keepalives,
+        } = old;
+        let same_rest = *protected == new.protected
+            && *allowed == new.allowed
+            && *bypass == new.bypass
+            && *keepalives == new.keepalives;
         let names = Elements {
             put: missing(&new.names, |id| old.names.get(id)),
             gone: gone(old.names.keys(), |id| new.names.contains_key(id)),
@@ -94,7 +112,7 @@ impl Change {
             v4: EntriesChange::between(&old.v4, &new.v4),
             v6: EntriesChange::between(&old.v6, &new.v6),
             running: old.values().map(|tunnel| tunnel.id).collect(),
-            same_rest: old.protected == new.protected && old.bypass == new.bypass && old.keepalives == new.keepalives,
+            same_rest,
         }
     }
 
@@ -321,6 +339,22 @@ mod tests {
         let answering = format!("{B}\nkeepalive = 'reply'");
         assert!(!tables(&[A]).can_become(&tables(&[A, &answering])));
         assert!(tables(&[A, &bypassing]).can_become(&tables(&[&format!("{A}\nenabled = false"), &bypassing])));
+    }
+
+    #[test]
+    fn what_is_protected_from_whom_takes_a_generation() {
+        let protecting = |lines: &str| tables(&[&format!("{A}\n[protect]\nprefixes = ['192.0.2.0/24']\n{lines}")]);
+        let (none, one) = (
+            protecting("lockdown = 'enforce'"),
+            protecting("lockdown = 'enforce'\nallow = ['198.18.5.0/24']"),
+        );
+        assert!(!none.can_become(&one));
+        assert!(!one.can_become(&none));
+        assert!(one.can_become(&one));
+        let other = tables(&[&format!(
+            "{A}\n[protect]\nprefixes = ['192.0.2.0/25']\nlockdown = 'enforce'"
+        )]);
+        assert!(!none.can_become(&other));
     }
 
     #[test]
