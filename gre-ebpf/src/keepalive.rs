@@ -11,14 +11,12 @@ use gre_common::{
 use crate::{
     decapsulate::decapsulate,
     frame::{Frame, read, write},
+    hand_over::FARTHEST,
     onward::Onward,
     refuse,
     sequence::compare_exchange,
     tables::{KEEPALIVES, Maps},
 };
-
-/// No inner packet begins farther into a frame; as a mask it tells the verifier so.
-const FARTHEST: u32 = 0x1fff;
 
 /// Bits 0–1 of the place: how many VLAN tags there are.
 const TAGS: u32 = 3;

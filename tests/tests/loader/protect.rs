@@ -1,8 +1,6 @@
 //! `[protect]` and `bypass` on the wire: what reaches the origin, what is counted, and what operators are told.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -162,25 +160,7 @@ fn no_packet_is_lost_while_thousands_of_prefixes_are_replaced() -> Result<()> {
     let lists = [thousands(1), thousands(2)];
     site.ok(&lists[0], "load")?;
     assert_eq!(site.json("status")?["protect"]["prefixes"], 20_001);
-    let stop = AtomicBool::new(false);
-    let sent = thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let mut sent = 0;
-            while !stop.load(Ordering::Relaxed) {
-                site.send(REMOTE, Some(4200))?;
-                sent += 1;
-                if sent % 64 == 0 {
-                    // So that the wire, which holds 256, drops next to none.
-                    thread::sleep(Duration::from_micros(500));
-                }
-            }
-            anyhow::Ok(sent)
-        });
-        let reloads = (1..=4).try_for_each(|round| site.ok(&lists[round % 2], "load").map(drop));
-        stop.store(true, Ordering::Relaxed);
-        let sent = sender.join().expect("the sender does not panic");
-        reloads.and(sent)
-    })?;
+    let sent = site.send_meanwhile(|| (1..=4).try_for_each(|round| site.ok(&lists[round % 2], "load").map(drop)))?;
     let arrived = sent - site.dropped_on_the_wire()?;
     let stats = site.stats_with("scrub-fra", arrived)?;
     assert_eq!(stats["reasons"], json!({}));

@@ -1,9 +1,5 @@
 //! Loading over what runs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
-
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -145,25 +141,7 @@ fn no_packet_is_lost_or_miscounted_while_programs_are_replaced() -> Result<()> {
     // Whatever misses its tunnel for a moment would be counted as unknown.
     let tunnels = [with_second("second"), with_second("third")];
     site.ok(&tunnels[0], "load")?;
-    let stop = AtomicBool::new(false);
-    let sent = thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let mut sent = 0;
-            while !stop.load(Ordering::Relaxed) {
-                site.send(REMOTE, Some(4200))?;
-                sent += 1;
-                if sent % 64 == 0 {
-                    // So that the wire, which holds 256, drops next to none.
-                    thread::sleep(Duration::from_micros(500));
-                }
-            }
-            anyhow::Ok(sent)
-        });
-        let reloads = (1..=6).try_for_each(|round| site.ok(&tunnels[round % 2], "load").map(drop));
-        stop.store(true, Ordering::Relaxed);
-        let sent = sender.join().expect("the sender does not panic");
-        reloads.and(sent)
-    })?;
+    let sent = site.send_meanwhile(|| (1..=6).try_for_each(|round| site.ok(&tunnels[round % 2], "load").map(drop)))?;
     assert!(sent > 0);
     let arrived = sent - site.dropped_on_the_wire()?;
     let stats = site.stats_with("scrub-fra", arrived)?;

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -171,6 +172,29 @@ impl Site {
     pub(crate) fn pinned(&self, name: &str) -> Result<Map> {
         let path = format!("{ROOT}/current/{name}");
         self.origin.run(|| Ok(Map::from_map_data(MapData::from_pin(&path)?)?))
+    }
+
+    /// Sends packets of the tunnel with key 4200 while `change` goes on, and tells how many.
+    pub(crate) fn send_meanwhile(&self, change: impl FnOnce() -> Result<()>) -> Result<u64> {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut sent = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    self.send(REMOTE, Some(4200))?;
+                    sent += 1;
+                    if sent % 64 == 0 {
+                        // So that the wire, which holds 256, drops next to none.
+                        thread::sleep(Duration::from_micros(500));
+                    }
+                }
+                anyhow::Ok(sent)
+            });
+            let changed = change();
+            stop.store(true, Ordering::Relaxed);
+            let sent = sender.join().expect("the sender does not panic");
+            changed.and(sent)
+        })
     }
 
     /// Sends a UDP datagram through the tunnel from `source` with `key`.
