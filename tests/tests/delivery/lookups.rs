@@ -3,15 +3,17 @@
 //! What the kernel is to do the kernel does: each expectation here but those of denied routes holds as well where it
 //! forwards everything itself, which is how they were found.
 
+mod devices;
+mod trial;
+
 use std::net::UdpSocket;
 
 use anyhow::{Context, Result, ensure};
 use gre_tests::frame::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6};
-use gre_tests::lab::{Interface, Tun, Wire};
-use gre_tests::program::Stats;
 
+use self::trial::Trial;
 use crate::bench::{Bench, Seen, Way, datagram_v4, datagram_v6, forwarded, hex, inner_v4, inner_v6};
-use crate::net::{Net, ROUTER_V4, ROUTER_V6, config, mac_text, net_or_return};
+use crate::net::{Net, ROUTER_V4, ROUTER_V6, config, net_or_return};
 
 const STACK: &str = "deliver = \"stack\"";
 const ROUTE: &str = "deliver = \"route\"";
@@ -25,112 +27,6 @@ const HOP_LIMIT_EXCEEDED: [u8; 2] = [3, 0];
 const PACKET_TOO_BIG: [u8; 2] = [2, 0];
 const PORT_UNREACHABLE_V6: [u8; 2] = [1, 4];
 const NO_ROUTE: [u8; 2] = [1, 0];
-
-/// A bench whose program delivers as these lines say, and the counters it started from.
-struct Trial<'a> {
-    bench: Bench<'a>,
-    /// Whether the program looks the route up, and so counts how that went.
-    counts: bool,
-    before: Stats,
-}
-
-impl<'a> Trial<'a> {
-    fn new(net: &'a Net, lines: &str) -> Result<Self> {
-        let bench = Bench::open(net)?;
-        net.program.load(&config("native", lines))?;
-        Ok(Self {
-            before: net.program.stats()?,
-            counts: lines != STACK,
-            bench,
-        })
-    }
-
-    /// Sends a packet by every way, and returns what came out each time.
-    fn send(&self, packet: &[u8]) -> Result<Vec<Seen>> {
-        let protocol = if packet[0] >> 4 == 4 {
-            ETHERTYPE_IPV4
-        } else {
-            ETHERTYPE_IPV6
-        };
-        [Way::V4, Way::V6]
-            .map(|way| self.bench.pass(&self.bench.frame(way, protocol, packet)))
-            .into_iter()
-            .collect()
-    }
-
-    /// Checks that a packet sent by every way comes out as a router forwards it, to this interface from that one.
-    fn forwards(&self, packet: &[u8], to: &Interface, from: &Interface) -> Result<()> {
-        let frame = forwarded(packet, to.mac, from.mac)?;
-        for seen in self.send(packet)? {
-            ensure!(
-                seen.server == [frame.clone()] && seen.centre.is_empty(),
-                "{}\nwanted {}\nseen {seen:?}",
-                hex(packet),
-                hex(&frame)
-            );
-        }
-        Ok(())
-    }
-
-    /// Checks that a packet sent by every way is answered with this ICMP message about it, and returns the message's
-    /// second word: the MTU where there is one.
-    fn answers(&self, packet: &[u8], kind: [u8; 2]) -> Result<u32> {
-        let mut word = 0;
-        for seen in self.send(packet)? {
-            let [answer] = seen.centre.as_slice() else {
-                anyhow::bail!("{}: seen {seen:?}", hex(packet));
-            };
-            ensure!(seen.server.is_empty(), "{seen:?}");
-            let message = answer.get(if packet[0] >> 4 == 4 { 34.. } else { 54.. });
-            let message = message.context("an ICMP message")?;
-            ensure!(
-                message[..2] == kind,
-                "type and code {:?}: {}",
-                &message[..2],
-                hex(answer)
-            );
-            word = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
-            // As it was inside the tunnel, nothing decremented.
-            let quoted = &message[8..];
-            ensure!(
-                packet.starts_with(quoted) && quoted.len() >= 28,
-                "{} quoted as {}",
-                hex(packet),
-                hex(quoted)
-            );
-        }
-        Ok(word)
-    }
-
-    /// Checks that nothing comes of a packet, whatever the way.
-    fn drops(&self, packet: &[u8]) -> Result<()> {
-        for seen in self.send(packet)? {
-            ensure!(seen == Seen::default(), "{}: seen {seen:?}", hex(packet));
-        }
-        Ok(())
-    }
-
-    /// Checks that since the start so many packets had this reason and none another, where the program looks up.
-    fn counted(&self, reason: &str, count: u64) -> Result<()> {
-        self.counted_all(&[(reason, count)])
-    }
-
-    /// The same for several reasons.
-    fn counted_all(&self, wanted: &[(&str, u64)]) -> Result<()> {
-        if !self.counts {
-            return Ok(());
-        }
-        let stats = self.bench.net.program.stats()?;
-        let reasons = stats.0["reasons"].as_object().context("reasons")?;
-        let changed: Vec<_> = reasons
-            .keys()
-            .map(|name| (name.as_str(), stats.reason(name) - self.before.reason(name)))
-            .filter(|(_, more)| *more > 0)
-            .collect();
-        ensure!(changed == wanted, "wanted {wanted:?}, counted {changed:?}");
-        Ok(())
-    }
-}
 
 /// The same for the kernel alone and for the program's look-ups.
 macro_rules! both {
@@ -488,111 +384,5 @@ fn a_way_back_out_of_the_interface(net: &Net, lines: &str) -> Result<()> {
         ensure!(stats.0["reasons"] == serde_json::json!({}), "{mode}: {stats:?}");
         net.program.run("", "unload")?;
     }
-    Ok(())
-}
-
-#[test]
-fn the_kernel_forwards_to_any_device() -> Result<()> {
-    to_devices_without_redirects(&net_or_return!(), STACK)
-}
-
-#[test]
-fn what_takes_no_redirected_frames_gets_them_from_the_kernel() -> Result<()> {
-    to_devices_without_redirects(&net_or_return!(), ROUTE)
-}
-
-/// Bridges and macvlans, which have no `ndo_xdp_xmit`, and a veth whose other end runs no NAPI.
-fn to_devices_without_redirects(net: &Net, lines: &str) -> Result<()> {
-    let (router, server) = (&net.router, &net.server);
-    for (number, kind) in ["bridge", "macvlan", "veth"].into_iter().enumerate() {
-        // Each on a wire of its own to the server.
-        let (port, far, net_number) = (format!("port{number}"), format!("far{number}"), 10 + number);
-        let far_end = server.end(&far);
-        let far_end = if kind == "veth" { far_end } else { far_end.gro() };
-        let ends = net.lab.veth(router.end(&port), far_end)?;
-        let (mut device, mut mac) = (format!("out{number}"), [2, 0, 0, 1, 0, number as u8]);
-        let address = mac_text(mac);
-        match kind {
-            "bridge" => {
-                router.ip(&format!("link add {device} address {address} type bridge"))?;
-                router.ip(&format!("link set {port} master {device}"))?;
-            }
-            "macvlan" => {
-                router.ip(&format!(
-                    "link add {device} link {port} address {address} type macvlan mode bridge"
-                ))?;
-            }
-            _ => (device, mac) = (port, ends.0.mac),
-        }
-        router.ip(&format!("address add 10.{net_number}.0.1/24 dev {device}"))?;
-        router.ip(&format!("address add 2001:db8:{net_number}::1/64 dev {device} nodad"))?;
-        router.ip(&format!("link set {device} up"))?;
-        for address in [format!("10.{net_number}.0.80"), format!("2001:db8:{net_number}::80")] {
-            let far_mac = mac_text(ends.1.mac);
-            router.ip(&format!(
-                "neighbour add {address} lladdr {far_mac} dev {device} nud permanent"
-            ))?;
-        }
-        let trial = Trial::new(net, lines)?;
-        let wire = Wire::open(server, &far)?;
-        for packet in to_network(net_number as u8)? {
-            trial.drops(&packet)?;
-            let frame = forwarded(&packet, ends.1.mac, mac)?;
-            for _ in 0..2 {
-                wire.expect(kind, |seen| seen.bytes == frame)?;
-            }
-        }
-        trial.counted("route_other", 4).context(kind)?;
-    }
-    Ok(())
-}
-
-/// Packets to a neighbour in the network of a number.
-fn to_network(number: u8) -> Result<[Vec<u8>; 2]> {
-    let v4 = Ipv4 {
-        destination: [10, number, 0, 80].into(),
-        ..inner_v4()
-    };
-    let v6 = Ipv6 {
-        destination: format!("2001:db8:{number}::80").parse()?,
-        ..inner_v6()
-    };
-    Ok([datagram_v4(&v4, b"by a device"), datagram_v6(&v6, b"by a device")])
-}
-
-#[test]
-fn the_kernel_forwards_to_a_tun_device() -> Result<()> {
-    to_a_tun_device(&net_or_return!(), STACK)
-}
-
-#[test]
-fn a_tun_device_gets_packets_from_the_kernel() -> Result<()> {
-    to_a_tun_device(&net_or_return!(), ROUTE)
-}
-
-/// What has no link-layer addresses has no neighbours either: the look-up may stop at that, or at the device.
-fn to_a_tun_device(net: &Net, lines: &str) -> Result<()> {
-    let tun = Tun::create(&net.router, "vpn0", 1500)?;
-    net.router.ip("route add 10.20.0.0/24 dev vpn0")?;
-    net.router.ip("route add 2001:db8:20::/64 dev vpn0")?;
-    let trial = Trial::new(net, lines)?;
-    for packet in to_network(20)? {
-        trial.drops(&packet)?;
-        // Without the link header that is not there.
-        let wanted = &forwarded(&packet, [0; 6], [0; 6])?[14..];
-        let mut found = 0;
-        let mut buffer = [0; 1500];
-        // They came before the markers, which have been seen; the kernel's own multicast reports may, too.
-        while let Ok(length) = tun.receive(&mut buffer) {
-            found += usize::from(buffer[..length] == *wanted);
-        }
-        ensure!(found == 2, "{found} of {} by the device", hex(wanted));
-    }
-    let stats = net.program.stats()?;
-    let counted: u64 = ["route_no_neighbour", "route_other"]
-        .map(|reason| stats.reason(reason))
-        .iter()
-        .sum();
-    ensure!(counted == if trial.counts { 4 } else { 0 }, "{stats:?}");
     Ok(())
 }
