@@ -86,6 +86,16 @@ impl<A> Endpoints<A> {
     }
 }
 
+impl<const WORDS: usize> Endpoints<[Be32; WORDS]> {
+    /// All zero, what is in the place of none.
+    pub const NOWHERE: Self = Self {
+        keyed: 0,
+        key: Be32::new(0),
+        local: [Be32::new(0); WORDS],
+        remote: [Be32::new(0); WORDS],
+    };
+}
+
 impl<A> EndpointsPrefix<A> {
     /// Endpoints whose remote is the prefix of `remote_bits` bits.
     #[inline(always)]

@@ -10,6 +10,11 @@ pub const TUNNELS6: &str = "TUNNELS6";
 pub const PREFIXES4: &str = "PREFIXES4";
 /// The same for IPv6.
 pub const PREFIXES6: &str = "PREFIXES6";
+/// Tunnels with an exact IPv4 remote where they are [few](crate::few): array of [`Tunnel`](crate::tunnel::Tunnel) by the place of
+/// their endpoints in [`FEW_ENDPOINTS4`]. Written by userspace, before the program runs. [`TUNNELS4`] holds the same, for userspace.
+pub const COMPARED4: &str = "COMPARED4";
+/// The same for IPv6.
+pub const COMPARED6: &str = "COMPARED6";
 /// The local IPv4 endpoints: hash of the address to the number of tunnels that have it. Written by userspace.
 pub const LOCALS4: &str = "LOCALS4";
 /// The same for IPv6.
@@ -107,10 +112,18 @@ pub const COUNT_IN_PLACE: &str = "COUNT_IN_PLACE";
 pub const FEW_LOCALS4: &str = "FEW_LOCALS4";
 /// The same for IPv6.
 pub const FEW_LOCALS6: &str = "FEW_LOCALS6";
-/// Set before loading: how many they are, or [`MANY`](crate::few::MANY).
+/// Set before loading: how many [`FEW_LOCALS4`] are, or [`MANY`](crate::few::MANY).
 pub const COUNT_LOCALS4: &str = "COUNT_LOCALS4";
 /// The same for IPv6.
 pub const COUNT_LOCALS6: &str = "COUNT_LOCALS6";
+/// Set before loading: the endpoints of tunnels with an exact IPv4 remote, where they are [few](crate::few).
+pub const FEW_ENDPOINTS4: &str = "FEW_ENDPOINTS4";
+/// The same for IPv6.
+pub const FEW_ENDPOINTS6: &str = "FEW_ENDPOINTS6";
+/// Set before loading: how many [`FEW_ENDPOINTS4`] are, or [`MANY`](crate::few::MANY).
+pub const COUNT_ENDPOINTS4: &str = "COUNT_ENDPOINTS4";
+/// The same for IPv6.
+pub const COUNT_ENDPOINTS6: &str = "COUNT_ENDPOINTS6";
 
 /// Set to 1 before loading: drop what no tunnel matches, instead of passing it.
 pub const UNKNOWN_DROP: &str = "UNKNOWN_DROP";

@@ -10,7 +10,8 @@ use crate::link::{
 pub const TRIAL: u32 = u32::MAX;
 
 /// What the datapath must know of a tunnel. It lies in the value of each of the tunnel's endpoints, and the kernel replaces
-/// a hash or trie element as a whole, so no packet meets half of a change.
+/// a hash or trie element as a whole, so no packet meets half of a change. (Where endpoints are [few](crate::few), the element of an
+/// array, which no running program's is changed.)
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tunnel {

@@ -1,10 +1,17 @@
-//! Comparing a packet with the few local addresses there are: see `gre_common::few`.
+//! Comparing a packet with the few local addresses, and the few tunnels' endpoints, there are: see `gre_common::few`.
 
-use aya_ebpf::{Global, maps::HashMap};
+use core::hint::black_box;
+
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, HashMap},
+};
 use gre_common::{
     endian::Be32,
-    endpoints::{Ipv4, Ipv6},
+    endpoints::{Endpoints, Ipv4, Ipv6},
     few::{MANY, MOST},
+    tunnel::Tunnel,
 };
 
 #[unsafe(no_mangle)]
@@ -16,16 +23,34 @@ static COUNT_LOCALS4: Global<u32> = Global::new(MANY);
 #[unsafe(no_mangle)]
 static COUNT_LOCALS6: Global<u32> = Global::new(MANY);
 
+#[unsafe(no_mangle)]
+static FEW_ENDPOINTS4: Global<[Endpoints<Ipv4>; MOST]> = Global::new([Endpoints::NOWHERE; MOST]);
+#[unsafe(no_mangle)]
+static FEW_ENDPOINTS6: Global<[Endpoints<Ipv6>; MOST]> = Global::new([Endpoints::NOWHERE; MOST]);
+#[unsafe(no_mangle)]
+static COUNT_ENDPOINTS4: Global<u32> = Global::new(MANY);
+#[unsafe(no_mangle)]
+static COUNT_ENDPOINTS6: Global<u32> = Global::new(MANY);
+
+#[map]
+static COMPARED4: Array<Tunnel> = Array::with_max_entries(MOST as u32, 0);
+#[map]
+static COMPARED6: Array<Tunnel> = Array::with_max_entries(MOST as u32, 0);
+
 /// Whether there is so little in all that the verifier may walk through the counting from each way to get there.
 #[unsafe(no_mangle)]
 pub(crate) static COUNT_IN_PLACE: Global<u8> = Global::new(0);
 
-/// Addresses of a family that are compared.
+/// Addresses of a family that are compared, or whose tunnels are.
 pub(crate) trait Few: Copy + 'static {
     /// Whether any tunnel has this local address; if there are many, by the hash map.
     fn is_local(self, many: &HashMap<Self, u32>) -> bool;
     /// The same, but true if there are many.
     fn may_be_local(self) -> bool;
+    /// Whether tunnels with an exact remote are few: [`Self::compared`] has all of them, and the hash map is not looked at.
+    fn are_compared() -> bool;
+    /// The tunnel with these endpoints, of the few that there are.
+    fn compared(endpoints: &Endpoints<Self>) -> Option<Tunnel>;
 }
 
 impl Few for Ipv4 {
@@ -39,6 +64,14 @@ impl Few for Ipv4 {
     #[inline(always)]
     fn may_be_local(self) -> bool {
         may_be_among(&COUNT_LOCALS4, &FEW_LOCALS4, self)
+    }
+    #[inline(always)]
+    fn are_compared() -> bool {
+        COUNT_ENDPOINTS4.load() != MANY
+    }
+    #[inline(always)]
+    fn compared(endpoints: &Endpoints<Self>) -> Option<Tunnel> {
+        among(&COUNT_ENDPOINTS4, &FEW_ENDPOINTS4, &COMPARED4, endpoints)
     }
 }
 
@@ -54,6 +87,14 @@ impl Few for Ipv6 {
     fn may_be_local(self) -> bool {
         may_be_among(&COUNT_LOCALS6, &FEW_LOCALS6, self)
     }
+    #[inline(always)]
+    fn are_compared() -> bool {
+        COUNT_ENDPOINTS6.load() != MANY
+    }
+    #[inline(always)]
+    fn compared(endpoints: &Endpoints<Self>) -> Option<Tunnel> {
+        among(&COUNT_ENDPOINTS6, &FEW_ENDPOINTS6, &COMPARED6, endpoints)
+    }
 }
 
 #[inline(always)]
@@ -68,6 +109,40 @@ fn may_be_among<const WORDS: usize>(
     let few = (&raw const *few).cast::<[Be32; WORDS]>();
     // SAFETY: elements of the array, which `Global` is nothing but.
     (0..MOST).any(|index| (index as u32) < count.load() && unsafe { is_address(few.add(index), address) })
+}
+
+/// The tunnel at the place that these endpoints have among the few.
+#[inline(always)]
+fn among<const WORDS: usize>(
+    count: &Global<u32>,
+    few: &'static Global<[Endpoints<[Be32; WORDS]>; MOST]>,
+    tunnels: &Array<Tunnel>,
+    endpoints: &Endpoints<[Be32; WORDS]>,
+) -> Option<Tunnel> {
+    let few = (&raw const *few).cast::<Endpoints<[Be32; WORDS]>>();
+    // SAFETY: elements of the array, which `Global` is nothing but.
+    let place = (0..MOST)
+        .find(|index| (*index as u32) < count.load() && unsafe { are_endpoints(few.add(*index), endpoints) })?;
+    // One look-up, not one for each place, after each of which the verifier would walk through all that follows.
+    tunnels.get(black_box(place) as u32).copied()
+}
+
+/// The remote first, in which tunnels mostly differ.
+///
+/// # Safety
+/// `constant` must be valid.
+#[inline(always)]
+unsafe fn are_endpoints<const WORDS: usize>(
+    constant: *const Endpoints<[Be32; WORDS]>,
+    endpoints: &Endpoints<[Be32; WORDS]>,
+) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        is_address(&raw const (*constant).remote, endpoints.remote)
+            && is_address(&raw const (*constant).local, endpoints.local)
+            && (&raw const (*constant).keyed).read_volatile() == endpoints.keyed
+            && (&raw const (*constant).key).read_volatile() == endpoints.key
+    }
 }
 
 /// The last word first, in which addresses mostly differ. Volatile, because the loader sets them.

@@ -276,13 +276,24 @@ fn most_specific<A: Few>(
     prefixes: &LpmTrie<Endpoints<A>, Tunnel>,
     endpoints: &Endpoints<A>,
 ) -> Option<Tunnel> {
+    if A::are_compared()
+        && let Some(tunnel) = A::compared(endpoints)
+    {
+        return Some(tunnel);
+    }
+    if A::are_compared() && HAVE_PREFIXES.load() == 0 {
+        return None;
+    }
     // Most GRE that is not ours ends here.
     if !endpoints.local.may_be_local() {
         return None;
     }
-    // SAFETY: userspace replaces elements and never changes one in place; the tunnel is copied at once.
-    if let Some(tunnel) = unsafe { exact.get(endpoints) } {
-        return Some(*tunnel);
+    if !A::are_compared() {
+        // SAFETY: userspace replaces elements and never changes one in place; the tunnel is copied at once.
+        let tunnel = unsafe { exact.get(endpoints) };
+        if tunnel.is_some() {
+            return tunnel.copied();
+        }
     }
     if HAVE_PREFIXES.load() == 0 {
         return None;

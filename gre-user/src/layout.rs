@@ -8,12 +8,14 @@ use aya::maps::{MapInfo, MapType};
 use gre_common::Reason;
 use gre_common::counters::Counters;
 use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
+use gre_common::few::MOST;
 use gre_common::keepalive::Quota;
 use gre_common::link::Mac;
 use gre_common::maps::{
-    ALLOWED4, ALLOWED6, ARRIVALS, BUCKETS, BYPASS4, BYPASS6, CARRIED, CORES, COUNTERS, DEVICES, EGRESS, EGRESS_CLAMPED,
-    FORMER, FORWARD, INTERFACES, KEEPALIVES, LOCALS4, LOCALS6, MAX_EGRESS, MAX_REDIRECTS, NAMES, NEXT_HOPS, PREFIXES4,
-    PREFIXES6, PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES, SEQUENCES, TARGETS, TUNNELS4, TUNNELS6, TunnelName,
+    ALLOWED4, ALLOWED6, ARRIVALS, BUCKETS, BYPASS4, BYPASS6, CARRIED, COMPARED4, COMPARED6, CORES, COUNTERS, DEVICES,
+    EGRESS, EGRESS_CLAMPED, FORMER, FORWARD, INTERFACES, KEEPALIVES, LOCALS4, LOCALS6, MAX_EGRESS, MAX_REDIRECTS,
+    NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES, SEQUENCES, TARGETS,
+    TUNNELS4, TUNNELS6, TunnelName,
 };
 use gre_common::mss::Clamp;
 use gre_common::protect::TunnelAddress;
@@ -92,11 +94,13 @@ impl Shape {
 }
 
 /// All maps that userspace needs, and so are pinned.
-pub(crate) const SHAPES: [Shape; 31] = [
+pub(crate) const SHAPES: [Shape; 33] = [
     shape::<Endpoints<Ipv4>, Tunnel>(TUNNELS4, MapType::Hash, 0),
     shape::<Endpoints<Ipv6>, Tunnel>(TUNNELS6, MapType::Hash, 0),
     shape::<EndpointsPrefix<Ipv4>, Tunnel>(PREFIXES4, MapType::LpmTrie, NO_PREALLOC),
     shape::<EndpointsPrefix<Ipv6>, Tunnel>(PREFIXES6, MapType::LpmTrie, NO_PREALLOC),
+    shape::<u32, Tunnel>(COMPARED4, MapType::Array, 0).with_entries(MOST as u32),
+    shape::<u32, Tunnel>(COMPARED6, MapType::Array, 0).with_entries(MOST as u32),
     shape::<Ipv4, u32>(LOCALS4, MapType::Hash, NO_PREALLOC),
     shape::<Ipv6, u32>(LOCALS6, MapType::Hash, NO_PREALLOC),
     shape::<u32, TunnelName>(NAMES, MapType::Hash, NO_PREALLOC),

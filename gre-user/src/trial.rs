@@ -2,8 +2,8 @@
 //! (BPF_PROG_TEST_RUN) and then throws away.
 //!
 //! The program and its tunnel maps are those that go into force; only for the run do the tunnels on trial have the id
-//! [`TRIAL`], by which nothing is counted or sampled, and let any order of numbers pass. What the program must do is what the
-//! same decision does outside the kernel.
+//! [`TRIAL`], by which nothing is counted or sampled, and let any order of numbers pass. Where the program compares packets with few
+//! tunnels, they stand so in the array of those. What the program must do is what the same decision does outside the kernel.
 
 mod packet;
 
@@ -12,12 +12,12 @@ use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{HashMap, LpmTrie};
+use aya::maps::{Array, HashMap, LpmTrie};
 use aya::programs::{TestRun, TestRunOptions};
 use aya::{Ebpf, Pod};
 use gre_common::endpoints::{Endpoints, EndpointsPrefix};
 use gre_common::link::Mac;
-use gre_common::maps::{INTERFACES, PREFIXES4, PREFIXES6, TUNNELS4, TUNNELS6};
+use gre_common::maps::INTERFACES;
 use gre_common::tunnel::{Cores, Deliver, Policy, TRIAL, Tunnel};
 use gre_common::{Action, Delivery, Verdict};
 
@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::datapath::Datapath;
 use crate::offline::{Judgement, Offline};
 use crate::settings::LogLevel;
-use crate::tables::{Address, Entries, Tables, map};
+use crate::tables::{Address, Entries, Names, Tables, V4, V6, map};
 
 /// How many tunnels are tried at most, beside one of each [`Shape`]: a run takes some microseconds.
 const MOST: usize = 256;
@@ -68,8 +68,9 @@ pub fn run(datapath: &mut Datapath, config: &Config, tables: &Tables, log_level:
     on_trial.v6.try_out(&v6);
     let offline = Offline::new(config, on_trial);
 
-    put(datapath.ebpf(), &v4, (TUNNELS4, PREFIXES4), try_out)?;
-    put(datapath.ebpf(), &v6, (TUNNELS6, PREFIXES6), try_out)?;
+    let (maps4, maps6) = (LookedUp::of(&tables.v4, &V4), LookedUp::of(&tables.v6, &V6));
+    maps4.put(datapath.ebpf(), &v4, try_out)?;
+    maps6.put(datapath.ebpf(), &v6, try_out)?;
     let own = own_mac(datapath.ebpf(), Some(Mac::from_bytes(MAC)))?;
     let tried = v4
         .iter()
@@ -79,8 +80,8 @@ pub fn run(datapath: &mut Datapath, config: &Config, tables: &Tables, log_level:
     // What fails is thrown away with its maps.
     tried?;
     own_mac(datapath.ebpf(), own)?;
-    put(datapath.ebpf(), &v4, (TUNNELS4, PREFIXES4), |tunnel| tunnel)?;
-    put(datapath.ebpf(), &v6, (TUNNELS6, PREFIXES6), |tunnel| tunnel)
+    maps4.put(datapath.ebpf(), &v4, |tunnel| tunnel)?;
+    maps6.put(datapath.ebpf(), &v6, |tunnel| tunnel)
 }
 
 /// A tunnel as it is tried.
@@ -135,33 +136,73 @@ impl<A: Address> Entries<A> {
     }
 }
 
-/// Writes the candidates' tunnels, changed by `change`, over themselves.
-fn put<A: Address>(
-    ebpf: &mut Ebpf,
-    candidates: &[Candidate<Remote<A>>],
-    (exact, prefixes): (&str, &str),
-    change: impl Fn(Tunnel) -> Tunnel,
-) -> Result<()>
+/// Where the program finds the tunnels of a family.
+struct LookedUp<A> {
+    names: &'static Names,
+    /// The endpoints that packets are compared with, in the order of their tunnels in the array; none if there are too many.
+    compared: Option<Vec<Endpoints<A>>>,
+}
+
+impl<A: Address> LookedUp<A>
 where
     Endpoints<A>: Pod,
 {
-    let cannot_write = |map: &str| format!("map {map}: cannot be written");
-    let mut map_of_exact: HashMap<_, Endpoints<A>, Tunnel> = HashMap::try_from(map(ebpf, exact)?)?;
-    for Candidate { key, tunnel, .. } in candidates {
-        if let Remote::Exact(endpoints) = key {
-            let put = map_of_exact.insert(endpoints, change(*tunnel), 0);
-            put.with_context(|| cannot_write(exact))?;
+    fn of(entries: &Entries<A>, names: &'static Names) -> Self {
+        let compared = entries.compared();
+        let endpoints = compared.map(|compared| compared.into_iter().map(|(endpoints, _)| endpoints).collect());
+        Self {
+            names,
+            compared: endpoints,
         }
     }
-    let mut map_of_prefixes: LpmTrie<_, Endpoints<A>, Tunnel> = LpmTrie::try_from(map(ebpf, prefixes)?)?;
-    for Candidate { key, tunnel, .. } in candidates {
-        if let Remote::Prefix(prefix) = key {
-            let key = Key::new(prefix.prefix_len, prefix.endpoints);
-            let put = map_of_prefixes.insert(&key, change(*tunnel), 0);
-            put.with_context(|| cannot_write(prefixes))?;
+
+    /// Writes the candidates' tunnels, changed by `change`, over themselves.
+    fn put(
+        &self,
+        ebpf: &mut Ebpf,
+        candidates: &[Candidate<Remote<A>>],
+        change: impl Fn(Tunnel) -> Tunnel,
+    ) -> Result<()> {
+        let mut exact = Vec::new();
+        let mut prefixes = Vec::new();
+        for Candidate { key, tunnel, .. } in candidates {
+            match key {
+                Remote::Exact(endpoints) => exact.push((*endpoints, change(*tunnel))),
+                Remote::Prefix(prefix) => prefixes.push((*prefix, change(*tunnel))),
+            }
         }
+        self.put_exact(ebpf, exact)?;
+        let name = self.names.prefixes;
+        let mut map: LpmTrie<_, Endpoints<A>, Tunnel> = LpmTrie::try_from(map(ebpf, name)?)?;
+        for (prefix, tunnel) in prefixes {
+            map.insert(&Key::new(prefix.prefix_len, prefix.endpoints), tunnel, 0)
+                .with_context(|| cannot_write(name))?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn put_exact(&self, ebpf: &mut Ebpf, tunnels: Vec<(Endpoints<A>, Tunnel)>) -> Result<()> {
+        let Some(compared) = &self.compared else {
+            let name = self.names.tunnels;
+            let mut map: HashMap<_, Endpoints<A>, Tunnel> = HashMap::try_from(map(ebpf, name)?)?;
+            return tunnels.into_iter().try_for_each(|(endpoints, tunnel)| {
+                let put = map.insert(endpoints, tunnel, 0);
+                put.with_context(|| cannot_write(name))
+            });
+        };
+        let name = self.names.compared;
+        let mut map: Array<_, Tunnel> = Array::try_from(map(ebpf, name)?)?;
+        for (endpoints, tunnel) in tunnels {
+            let place = compared.iter().position(|compared| *compared == endpoints);
+            let place = place.with_context(|| format!("map {name}: has no place for a tunnel on trial"))?;
+            map.set(place as u32, tunnel, 0).with_context(|| cannot_write(name))?;
+        }
+        Ok(())
+    }
+}
+
+fn cannot_write(map: &str) -> String {
+    format!("map {map}: cannot be written")
 }
 
 /// Sets the MAC address that the program knows for the loopback interface, and gives the one that it knew.
@@ -172,7 +213,7 @@ fn own_mac(ebpf: &mut Ebpf, mac: Option<Mac>) -> Result<Option<Mac>> {
         Some(mac) => interfaces.insert(LOOPBACK, mac, 0),
         None => interfaces.remove(&LOOPBACK),
     }
-    .with_context(|| format!("map {INTERFACES}: cannot be written"))?;
+    .with_context(|| cannot_write(INTERFACES))?;
     Ok(before)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Only where one element of the maps that packets are looked up in tells the new tables from the old: then each packet meets
 //! the old ones or the new ones, and a process that is killed leaves the ones or the others. What else there is to write is
-//! for userspace, or looked at only once that element is there. Any other change takes a generation of its own.
+//! for userspace, or looked at only once that element is there. Any other change takes a generation of its own: so do all changes
+//! of tunnels that are [few](gre_common::few), which are part of the program, and those that make them few, or too many for that.
 
 use std::collections::{HashMap as StdHashMap, HashSet};
 use std::hash::Hash;
@@ -42,6 +43,8 @@ struct EntriesChange<A: Address> {
     locals: Elements<A, u32>,
     /// Whether packets to some address become a tunnel's, or no tunnel's.
     changes_locals: bool,
+    /// Whether there is a change of tunnels that packets are compared with, before it or after.
+    changes_compared: bool,
 }
 
 /// What must be written into one map.
@@ -121,7 +124,9 @@ impl Change {
         let renamed = self.names.put.iter().any(|(id, _)| self.running.contains(id));
         let sent_elsewhere = self.onward.put.iter().any(|(id, _)| self.running.contains(id));
         let locals = self.v4.changes_locals || self.v6.changes_locals;
-        self.v4.looked_up() + self.v6.looked_up() <= 1 && !renamed && !sent_elsewhere && !locals && self.same_rest
+        let compared = self.v4.changes_compared || self.v6.changes_compared;
+        let in_program = locals || compared;
+        self.v4.looked_up() + self.v6.looked_up() <= 1 && !renamed && !sent_elsewhere && !in_program && self.same_rest
     }
 
     fn carry_out(self, generation: &Generation) -> Result<()> {
@@ -167,8 +172,10 @@ where
 {
     fn between(old: &Entries<A>, new: &Entries<A>) -> Self {
         let locals = Elements::between(&old.locals, &new.locals);
+        let exact = Elements::between(&old.exact, &new.exact);
         Self {
-            exact: Elements::between(&old.exact, &new.exact),
+            changes_compared: exact.len() > 0 && (old.are_compared() || new.are_compared()),
+            exact,
             prefixes: Elements::between(&old.prefixes, &new.prefixes),
             changes_locals: !locals.gone.is_empty()
                 || locals.put.iter().any(|(local, _)| !old.locals.contains_key(local)),
@@ -273,12 +280,27 @@ fn cannot_write(path: &std::path::Path) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
+    use gre_common::few::MOST;
+
     use super::*;
     use crate::config::Config;
     use crate::tables::Ids;
 
+    /// These tunnels beside so many that none is compared.
     fn tables(tunnels: &[&str]) -> Tables {
-        let sections = tunnels.iter().map(|lines| format!("[[tunnel]]\n{lines}\n"));
+        among(MOST + 1, tunnels)
+    }
+
+    /// These tunnels beside so many others.
+    fn among(others: usize, tunnels: &[&str]) -> Tables {
+        let others = (0..others).map(|number| {
+            format!(
+                "name = 'other{number}'\nlocal = '198.51.100.20'\nremote = '203.0.113.{}'",
+                100 + number
+            )
+        });
+        let sections = others.chain(tunnels.iter().map(|lines| (*lines).to_owned()));
+        let sections = sections.map(|lines| format!("[[tunnel]]\n{lines}\n"));
         let config = Config::from_str(&sections.collect::<String>(), "test").unwrap();
         let names = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
         let ids = Ids::assign(names, &BTreeMap::new(), 1024).unwrap();
@@ -355,6 +377,36 @@ mod tests {
             "{A}\n[protect]\nprefixes = ['192.0.2.0/25']\nlockdown = 'enforce'"
         )]);
         assert!(!none.can_become(&other));
+    }
+
+    /// What packets are compared with is part of the program.
+    #[test]
+    fn any_change_of_few_tunnels_takes_a_generation() {
+        let disabled = format!("{A}\nenabled = false");
+        for others in 0..MOST {
+            let (with, without) = (among(others, &[A]), among(others, &[]));
+            assert!(
+                !with.can_become(&without) && !without.can_become(&with),
+                "{others} others"
+            );
+            assert!(!with.can_become(&among(others, &[&disabled])), "{others} others");
+            assert!(with.can_become(&with));
+        }
+        // From few to many, and back.
+        let (few, many) = (among(MOST, &[]), among(MOST, &[A]));
+        assert!(!few.can_become(&many) && !many.can_become(&few));
+        assert!(many.can_become(&among(MOST, &[&disabled])));
+    }
+
+    /// Prefixes are looked up, however few tunnels there are, and the other family's tunnels are nobody's concern.
+    #[test]
+    fn what_is_not_compared_is_changed_in_place() {
+        let (with, without) = (among(1, &[B]), among(1, &[]));
+        assert!(with.can_become(&without) && without.can_become(&with));
+        let v6 = "name = 'c'\nlocal = '2001:db8::1'\nremote = '2001:db8::2'";
+        let (with, without) = (tables(&[v6, A]), tables(&[v6]));
+        assert!(with.can_become(&without) && without.can_become(&with));
+        assert!(!with.can_become(&tables(&[&format!("{v6}\nenabled = false"), A])));
     }
 
     #[test]

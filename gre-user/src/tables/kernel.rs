@@ -10,7 +10,8 @@ use aya::{Ebpf, Pod};
 use gre_common::endpoints::{Endpoints, EndpointsPrefix};
 use gre_common::keepalive::Quota;
 use gre_common::maps::{
-    CORES, FORMER, KEEPALIVES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, TUNNELS4, TUNNELS6, TunnelName,
+    COMPARED4, COMPARED6, CORES, FORMER, KEEPALIVES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6,
+    TUNNELS4, TUNNELS6, TunnelName,
 };
 use gre_common::target::NextHop;
 
@@ -19,20 +20,24 @@ use crate::bpf::batch;
 use crate::state::Generation;
 
 /// The names of one family's maps.
-pub(super) struct Names {
-    pub(super) tunnels: &'static str,
-    pub(super) prefixes: &'static str,
+pub(crate) struct Names {
+    pub(crate) tunnels: &'static str,
+    pub(crate) prefixes: &'static str,
+    /// Of the tunnels that packets are compared with, where they are few.
+    pub(crate) compared: &'static str,
     pub(super) locals: &'static str,
 }
 
-pub(super) const V4: Names = Names {
+pub(crate) static V4: Names = Names {
     tunnels: TUNNELS4,
     prefixes: PREFIXES4,
+    compared: COMPARED4,
     locals: LOCALS4,
 };
-pub(super) const V6: Names = Names {
+pub(crate) static V6: Names = Names {
     tunnels: TUNNELS6,
     prefixes: PREFIXES6,
+    compared: COMPARED6,
     locals: LOCALS6,
 };
 
@@ -197,6 +202,11 @@ where
 
     fn write(&self, maps: &mut Maps<'_>, names: &Names) -> Result<()> {
         maps.fill(names.tunnels, copied(&self.exact))?;
+        let compared = self.compared().unwrap_or_default();
+        maps.fill(
+            names.compared,
+            (0_u32..).zip(compared.into_iter().map(|(_, tunnel)| tunnel)),
+        )?;
         maps.fill(names.prefixes, copied(&self.prefixes))?;
         maps.fill(names.locals, copied(&self.locals))
     }

@@ -16,7 +16,7 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::{Value, json};
 
 use crate::runner::Runner;
-use crate::site::{REMOTE, ROOT, Site, packet, site_or_return, tunnel};
+use crate::site::{REMOTE, ROOT, Site, among_many, packet, site_or_return, tunnel};
 use crate::stream::Stream;
 
 /// Reloads in place.
@@ -41,6 +41,11 @@ fn config(top: &str, own: &str, more: &str) -> String {
 /// A second tunnel.
 fn other(lines: &str) -> String {
     format!("[[tunnel]]\nname = 'other'\nlocal = '198.51.100.20'\nremote = '192.0.2.66'\n{lines}\n")
+}
+
+/// [`changes`] among so many tunnels that none takes another program.
+fn changes_among_many() -> Vec<String> {
+    changes().iter().map(|file| among_many(file)).collect()
 }
 
 /// Files of which each is told from the next by one change of a tunnel; likewise the last from the first.
@@ -71,6 +76,7 @@ fn replacements() -> Vec<String> {
             "",
             &other("key = 7").replace("'192.0.2.66'", "['192.0.2.66', '192.0.2.67']"),
         ),
+        among_many(&config("", "", &other(""))),
         config(
             "unknown = 'drop'",
             "checksum = 'ignore'",
@@ -103,23 +109,26 @@ fn check(site: &Site, stream: Stream) -> Result<u64> {
     Ok(sent)
 }
 
+/// What is said of a file that is in force.
+fn loaded(file: &str) -> String {
+    match file.matches("[[tunnel]]").count() {
+        1 => "loaded 1 tunnel on wan0 (native)\n".to_owned(),
+        tunnels => format!("loaded {tunnels} tunnels on wan0 (native)\n"),
+    }
+}
+
 /// Has a `run` read one file after the other, under traffic. Returns the id of the program before and after.
 fn reload_so_often(site: &Site, times: usize, files: &[String]) -> Result<(Value, Value)> {
     let first = files.first().context("a file")?;
     let mut runner = Runner::start(site, first, "--keep --listen off")?;
-    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    assert_eq!(runner.says()?, loaded(first));
     let (link_id, before) = (link(site)?, program(site)?);
     let stream = Stream::start(site, Some(4200))?;
     let started = Instant::now();
     for file in files.iter().cycle().skip(1).take(times) {
         site.lab.write_file("config.toml", file)?;
         runner.signal(Signal::SIGHUP)?;
-        let tunnels = if file.contains("'other'") {
-            "2 tunnels"
-        } else {
-            "1 tunnel"
-        };
-        assert_eq!(runner.says()?, format!("loaded {tunnels} on wan0 (native)\n"));
+        assert_eq!(runner.says()?, loaded(file));
     }
     let time = started.elapsed();
     stream.wait_for(BETWEEN)?;
@@ -134,7 +143,7 @@ fn reload_so_often(site: &Site, times: usize, files: &[String]) -> Result<(Value
 #[test]
 fn a_thousand_reloads_lose_nothing() -> Result<()> {
     let site = site_or_return!();
-    let (before, after) = reload_so_often(&site, RELOADS, &changes())?;
+    let (before, after) = reload_so_often(&site, RELOADS, &changes_among_many())?;
     assert_eq!(before, after, "none of them takes another program");
     Ok(())
 }
@@ -168,7 +177,11 @@ fn kill_so_often(site: &Site, seed: u64) -> Result<String> {
     };
     let mut rng = TestRunner::new(config).new_rng();
     let mut below = |limit: u64| rng.next_u64() % limit;
-    let files: Vec<_> = changes().into_iter().chain(replacements()).collect();
+    let files: Vec<_> = changes()
+        .into_iter()
+        .chain(changes_among_many())
+        .chain(replacements())
+        .collect();
 
     let started = Instant::now();
     site.ok(&files[0], "load")?;

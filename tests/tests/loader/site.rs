@@ -37,6 +37,15 @@ remote = ["203.0.113.10", "203.0.113.128/25"]
 key = 4200
 "#;
 
+/// These tunnels beside so many idle ones that the program looks them up, and goes on when one changes. Few are part of the program:
+/// then any change takes another.
+pub(crate) fn among_many(config: &str) -> String {
+    let idle = (1..=5).map(|number| {
+        format!("\n[[tunnel]]\nname = \"idle{number}\"\nlocal = \"{LOCAL}\"\nremote = \"192.0.2.20{number}\"\n")
+    });
+    config.to_owned() + &idle.collect::<String>()
+}
+
 /// Bytes of the inner packet that [`Site::send`] sends.
 pub(crate) const INNER_BYTES: u64 = 20 + 8 + 5;
 /// Bytes of the outer packet around it, with a key.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::runner::Runner;
 use crate::scrape::{DEFAULT, ask};
-use crate::site::{CONFIG, REMOTE, STRANGER, Site, site_or_return, tunnel};
+use crate::site::{CONFIG, REMOTE, STRANGER, Site, among_many, site_or_return, tunnel};
 
 const FILE: &str = "; `gre-decap load` brings back what the file says\n";
 /// A tunnel beside that of [`CONFIG`], at the same address: one more element of the maps.
@@ -23,6 +23,7 @@ fn ids(site: &Site) -> Result<(Value, Value)> {
     Ok((interface["link_id"].clone(), interface["program_id"].clone()))
 }
 
+/// The names of those that are not idle.
 fn names(site: &Site) -> Result<Vec<String>> {
     let tunnels = site.json("tunnel list")?;
     let names = tunnels
@@ -30,21 +31,40 @@ fn names(site: &Site) -> Result<Vec<String>> {
         .into_iter()
         .flatten()
         .filter_map(|tunnel| tunnel["name"].as_str());
-    Ok(names.map(str::to_owned).collect())
+    Ok(names
+        .filter(|name| !name.starts_with("idle"))
+        .map(str::to_owned)
+        .collect())
 }
 
 #[test]
 fn a_tunnel_comes_rests_and_goes_in_the_program_that_runs() -> Result<()> {
     let site = site_or_return!();
-    site.ok(CONFIG, "load")?;
+    let (before, after) = come_rest_and_go(&site, &among_many(CONFIG))?;
+    assert_eq!(after, before, "the program was not replaced");
+    Ok(())
+}
+
+#[test]
+fn one_of_few_tunnels_comes_rests_and_goes_with_its_program() -> Result<()> {
+    let site = site_or_return!();
+    let (before, after) = come_rest_and_go(&site, CONFIG)?;
+    assert_eq!(after.0, before.0, "the link stays");
+    assert_ne!(after.1, before.1, "the tunnel is part of the program");
+    Ok(())
+}
+
+/// Returns the ids of link and program before and after.
+fn come_rest_and_go(site: &Site, config: &str) -> Result<((Value, Value), (Value, Value))> {
+    site.ok(config, "load")?;
     site.send(STRANGER, None)?;
     site.stats_when("an unknown packet", |stats| stats["reasons"]["unknown_tunnel"] == 1)?;
-    let before = ids(&site)?;
+    let before = ids(site)?;
 
     assert_eq!(site.ok("", ADD)?, format!("added tunnel b{FILE}"));
     site.send(STRANGER, None)?;
     site.stats_with("b", 1)?;
-    assert_eq!(names(&site)?, ["b", "scrub-fra"]);
+    assert_eq!(names(site)?, ["b", "scrub-fra"]);
 
     assert_eq!(site.ok("", "tunnel disable b")?, format!("disabled tunnel b{FILE}"));
     assert_eq!(site.ok("", "tunnel disable b")?, "tunnel b: is disabled already\n");
@@ -59,7 +79,7 @@ fn a_tunnel_comes_rests_and_goes_in_the_program_that_runs() -> Result<()> {
     site.stats_with("b", 2)?;
 
     assert_eq!(site.ok("", "tunnel remove b")?, format!("removed tunnel b{FILE}"));
-    assert_eq!(names(&site)?, ["scrub-fra"]);
+    assert_eq!(names(site)?, ["scrub-fra"]);
     site.send(STRANGER, None)?;
     site.stats_when("a second unknown packet", |stats| {
         stats["reasons"]["unknown_tunnel"] == 2
@@ -74,8 +94,35 @@ fn a_tunnel_comes_rests_and_goes_in_the_program_that_runs() -> Result<()> {
     site.ok("", "tunnel remove c")?;
     site.ok("", ADD)?;
     site.ok("", "tunnel remove b")?;
-    assert_eq!(ids(&site)?, before, "the program was not replaced");
-    assert_eq!(site.ok(CONFIG, "load")?, "nothing changed\n");
+    let after = ids(site)?;
+    assert_eq!(site.ok(config, "load")?, "nothing changed\n");
+    Ok((before, after))
+}
+
+/// Many tunnels become few, and few many: each time the program is replaced by one that finds them so, and by no other.
+#[test]
+fn the_fifth_tunnel_takes_another_program() -> Result<()> {
+    let site = site_or_return!();
+    site.ok(&among_many(CONFIG), "load")?;
+    site.ok("", ADD)?;
+    let mut program = ids(&site)?.1;
+    for (command, replaces) in [
+        // Of seven, one that packets are looked up in stays.
+        ("tunnel remove b", false),
+        ("tunnel remove idle1", false),
+        ("tunnel remove idle2", true),
+        ("tunnel disable idle3", true),
+        (ADD, true),
+        ("tunnel disable idle4", false),
+    ] {
+        site.ok("", command)?;
+        let now = ids(&site)?.1;
+        assert_eq!(now != program, replaces, "{command}");
+        program = now;
+        site.send(REMOTE, Some(4200))?;
+    }
+    site.stats_with("scrub-fra", 6)?;
+    assert_eq!(site.json("stats")?["reasons"], json!({}));
     Ok(())
 }
 
@@ -87,7 +134,7 @@ fn a_tunnel_that_the_program_cannot_take_replaces_it() -> Result<()> {
         site.origin.end("lan0").address("10.0.0.1/24"),
         site.origin.end("lan1").gro(),
     )?;
-    let exact = CONFIG.replace("[\"203.0.113.10\", \"203.0.113.128/25\"]", "\"203.0.113.10\"");
+    let exact = among_many(&CONFIG.replace("[\"203.0.113.10\", \"203.0.113.128/25\"]", "\"203.0.113.10\""));
     site.ok(&exact, "load")?;
     site.send(REMOTE, Some(4200))?;
     site.stats_with("scrub-fra", 1)?;

@@ -9,15 +9,17 @@ use aya::maps::{Array, HashMap, MapData};
 use gre_common::maps::{NAMES, TunnelName};
 use serde_json::json;
 
-use crate::site::{CONFIG, ROOT, Site, site_or_return, tunnel};
+use crate::site::{CONFIG, ROOT, Site, among_many, site_or_return, tunnel};
 use crate::stream::Stream;
 
+/// The names of those that are not idle.
 fn names(site: &Site) -> Result<Vec<String>> {
     let status = site.json("status")?;
     let tunnels = status["tunnels"].as_array().context("tunnels")?;
-    Ok(tunnels
-        .iter()
-        .filter_map(|tunnel| tunnel["name"].as_str().map(str::to_owned))
+    let names = tunnels.iter().filter_map(|tunnel| tunnel["name"].as_str());
+    Ok(names
+        .filter(|name| !name.starts_with("idle"))
+        .map(str::to_owned)
         .collect())
 }
 
@@ -50,24 +52,25 @@ fn kill_ever_later(site: &Site, command: &str, back: &str, step: Duration, wante
 #[test]
 fn killed_at_any_time_the_old_or_the_new_state_is_there_and_traffic_flows() -> Result<()> {
     let site = site_or_return!();
-    site.ok(CONFIG, "load")?;
-    let stream = Stream::start(&site, Some(4200))?;
     let (one, two) = ("192.0.2.66", "192.0.2.67,192.0.2.68");
     let add = |remotes| format!("tunnel add b --local 198.51.100.20 --remote {remotes}");
     let with_b = ["b", "scrub-fra"];
+    let kill_both_ways = |remotes, step| -> Result<()> {
+        kill_ever_later(&site, &add(remotes), "tunnel remove b", step, &with_b)?;
+        site.ok("", &add(remotes))?;
+        kill_ever_later(&site, "tunnel remove b", &add(remotes), step, &["scrub-fra"])?;
+        site.ok("", "tunnel remove b").map(drop)
+    };
+    let (millis, micros) = (Duration::from_millis(17), Duration::from_micros(700));
+    // Few, by a program of its own each time.
+    site.ok(CONFIG, "load")?;
+    let stream = Stream::start(&site, Some(4200))?;
+    kill_both_ways(one, millis)?;
     // In place: all of it takes some milliseconds.
-    kill_ever_later(&site, &add(one), "tunnel remove b", Duration::from_micros(700), &with_b)?;
-    site.ok("", &add(one))?;
-    kill_ever_later(
-        &site,
-        "tunnel remove b",
-        &add(one),
-        Duration::from_micros(700),
-        &["scrub-fra"],
-    )?;
-    site.ok("", "tunnel remove b")?;
-    // By a program of its own.
-    kill_ever_later(&site, &add(two), "tunnel remove b", Duration::from_millis(9), &with_b)?;
+    site.ok(&among_many(CONFIG), "load")?;
+    kill_both_ways(one, micros)?;
+    // Many, and by a program of its own.
+    kill_ever_later(&site, &add(two), "tunnel remove b", millis, &with_b)?;
     stream.wait_for(100)?;
     let received = stream.stop()?;
     let stats = site.json("stats")?;
@@ -87,7 +90,8 @@ fn killed_at_any_time_the_old_or_the_new_state_is_there_and_traffic_flows() -> R
 #[test]
 fn what_a_change_in_place_has_left_is_cleared_by_the_next() -> Result<()> {
     let site = site_or_return!();
-    site.ok(CONFIG, "load")?;
+    let config = among_many(CONFIG);
+    site.ok(&config, "load")?;
     let mut name: TunnelName = [0; _];
     name[..4].copy_from_slice(b"left");
     let mut names_map: HashMap<MapData, u32, TunnelName> = site.pinned(NAMES)?.try_into()?;
@@ -108,7 +112,7 @@ fn what_a_change_in_place_has_left_is_cleared_by_the_next() -> Result<()> {
         // Whoever only looks does, and sees what packets meet.
         assert!(!names(&site)?.contains(&"left".to_owned()), "{command}");
         site.json("stats")?;
-        site.ok(CONFIG, command)?;
+        site.ok(&config, command)?;
         let stats = site.json("stats")?;
         assert_eq!(*tunnel(&stats, "left"), json!(null), "{command}");
         names_map = site.pinned(NAMES)?.try_into()?;

@@ -11,6 +11,7 @@ use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap};
 use aya::programs::{ProgramError, ProgramInfo, TestRun, TestRunOptions, Xdp};
 use gre_common::Reason;
 use gre_common::counters::Counters;
+use gre_common::few::MOST;
 use gre_common::maps::{BUCKETS, COUNTERS, EGRESS_CLAMPED, READER, SEQUENCES};
 use gre_common::sample::Bucket;
 use gre_common::sequence::SequenceState;
@@ -88,6 +89,18 @@ macro_rules! load_or_return {
     }};
 }
 pub(crate) use load_or_return;
+
+/// A configuration beside so many idle tunnels of both families that the program looks tunnels up, instead of comparing packets with
+/// each. Those of the text keep their ids.
+pub(crate) fn among_many(config: &str) -> String {
+    let idle = (1..=MOST + 1).map(|number| {
+        format!(
+            "\n[[tunnel]]\nname = 'idle4{number}'\nlocal = '10.255.255.255'\nremote = '10.255.255.{number}'\n\
+             [[tunnel]]\nname = 'idle6{number}'\nlocal = 'fd00::ffff'\nremote = 'fd00::{number}'\n"
+        )
+    });
+    config.to_owned() + &idle.collect::<String>()
+}
 
 impl Kernel {
     /// Loads the program for a configuration. Tunnels have ids from 1 on, in the order of the text.

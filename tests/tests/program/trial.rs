@@ -5,11 +5,12 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, ensure};
-use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use gre_common::counters::Counters;
 use gre_common::endpoints::{Endpoints, Ipv4, Ipv6};
+use gre_common::few::MOST;
 use gre_common::link::Mac;
-use gre_common::maps::{COUNTERS, INTERFACES, TUNNELS4, TUNNELS6};
+use gre_common::maps::{COMPARED4, COMPARED6, COUNTERS, INTERFACES, TUNNELS4, TUNNELS6};
 use gre_common::tunnel::Tunnel;
 use gre_user::config::Config;
 use gre_user::datapath::Datapath;
@@ -53,7 +54,7 @@ impl Loaded {
     fn map<M: TryFrom<Map, Error = aya::maps::MapError>>(&mut self, name: &str) -> Result<M> {
         let map = self.datapath.ebpf().map(name).context("a map of this name")?;
         let fd = match map {
-            Map::HashMap(data) | Map::PerCpuArray(data) => data.fd().as_fd().try_clone_to_owned()?,
+            Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) => data.fd().as_fd().try_clone_to_owned()?,
             _ => anyhow::bail!("{name}: another kind of map"),
         };
         Ok(M::try_from(Map::from_map_data(MapData::from_fd(fd)?)?)?)
@@ -74,6 +75,28 @@ impl Loaded {
         tables.v4.exact = v4.iter().collect::<Result<_, _>>()?;
         tables.v6.exact = v6.iter().collect::<Result<_, _>>()?;
         Ok((counted, tables))
+    }
+
+    /// The ids of those that packets are compared with, and how often each is to be there: once for each of its whole addresses.
+    fn compared(&mut self) -> Result<[Vec<u32>; 2]> {
+        let v4: Array<MapData, Tunnel> = self.map(COMPARED4)?;
+        let v6: Array<MapData, Tunnel> = self.map(COMPARED6)?;
+        let ids = |array: Array<MapData, Tunnel>| -> Result<Vec<u32>> {
+            let tunnels: Vec<_> = array.iter().collect::<Result<_, _>>()?;
+            Ok(tunnels.iter().map(|tunnel| tunnel.id).filter(|id| *id != 0).collect())
+        };
+        Ok([ids(v4)?, ids(v6)?])
+    }
+
+    fn to_compare(&self) -> [Vec<u32>; 2] {
+        let few = |mut ids: Vec<u32>| {
+            ids.sort_unstable();
+            if ids.len() <= MOST { ids } else { Vec::new() }
+        };
+        [
+            few(self.tables.v4.exact.values().map(|tunnel| tunnel.id).collect()),
+            few(self.tables.v6.exact.values().map(|tunnel| tunnel.id).collect()),
+        ]
     }
 }
 
@@ -114,7 +137,16 @@ fn configs() -> impl Iterator<Item = String> {
             "[[tunnel]]\nname = 't'\nlocal = '198.51.100.20'\nremote = '203.0.113.10'\nmss = 1200"
         )
     });
-    fixtures.chain(all).chain(protected)
+    let few = [1, MOST, MOST + 1].map(|count| {
+        let tunnels = (0..count).map(|number| {
+            format!(
+                "[[tunnel]]\nname = 'v4{number}'\nlocal = '198.51.100.20'\nremote = '203.0.113.{number}'\nkey = {number}\n\
+                 [[tunnel]]\nname = 'v6{number}'\nlocal = '2001:db8::20'\nremote = ['2001:db8:f::{number}']\nkeepalive = 'reply'\n"
+            )
+        });
+        tunnels.collect::<String>()
+    });
+    fixtures.chain(all).chain(protected).chain(few)
 }
 
 #[test]
@@ -126,6 +158,10 @@ fn a_right_program_passes_and_nothing_is_counted() -> Result<()> {
         let (counted, tables) = loaded.state()?;
         ensure!(counted == 0, "{counted} elements have counted, for{config}");
         ensure!(tables == loaded.tables, "not the same tunnels, for{config}");
+        ensure!(
+            loaded.compared()? == loaded.to_compare(),
+            "not the same few, for{config}"
+        );
     }
     Ok(())
 }
@@ -156,6 +192,22 @@ fn a_program_that_was_pruned_too_far_does_not() -> Result<()> {
         |settings| settings.features.spread = false,
         "has it passed, ",
     )
+}
+
+/// A program that compares packets with other tunnels than those on trial.
+#[test]
+fn a_program_for_other_endpoints_does_not() -> Result<()> {
+    load_or_return!();
+    let tunnel = |remote: &str| format!("[[tunnel]]\nname = 't'\nlocal = '198.51.100.20'\nremote = '{remote}'\n");
+    let mut loaded = Loaded::new(&tunnel("203.0.113.10"), |_| {})?;
+    let other = Loaded::new(&tunnel("203.0.113.11"), |_| {})?;
+    let error = trial::run(&mut loaded.datapath, &other.config, &other.tables, LogLevel::Off).err();
+    let line = format!("{:#}", error.context("a refusal")?);
+    ensure!(
+        line.starts_with("tunnel t: a packet from 203.0.113.11 to 198.51.100.20: the new program has it passed, "),
+        "{line}"
+    );
+    Ok(())
 }
 
 /// A hundred thousand tunnels are not tried one by one.
