@@ -144,6 +144,8 @@ pub struct Delivery {
     pub fragment: u16,
     /// Whether its inner destination is not protected, and that is only monitored. Counted before the packet is touched.
     pub monitored: bool,
+    /// Whether it is a reply to a health probe, which is delivered by route: [`Reason::Probe`].
+    pub probe: bool,
     /// Where the payload goes.
     pub deliver: Deliver,
     /// The cores that the tunnel's flows are spread over.
@@ -373,8 +375,9 @@ fn check<P: Packet, T: Tables, A: Address>(
         start: gre.payload,
         end: at.end,
         bypasses: tunnel.policy.bypasses(),
+        probes: tunnel.policy.routes_probes(),
     };
-    let monitored = tables.judge_inner(packet, &inner).settle()?;
+    let passage = tables.judge_inner(packet, &inner).settle()?;
     Ok(Delivery {
         tunnel: tunnel.id,
         link,
@@ -386,8 +389,13 @@ fn check<P: Packet, T: Tables, A: Address>(
         outer_bytes: at.outer_bytes,
         restart,
         fragment,
-        monitored,
-        deliver: tunnel.policy.deliver(),
+        monitored: passage.monitored,
+        probe: passage.probe,
+        deliver: if passage.probe {
+            Deliver::Route
+        } else {
+            tunnel.policy.deliver()
+        },
         cores: tunnel.cores,
         mss: tunnel.policy.mss(),
     })

@@ -24,6 +24,8 @@ const ETHERNET: u32 = 1 << 20;
 const RESTART: u32 = 1 << 21;
 /// Bit 22: the inner packet is a fragment.
 const FRAGMENT: u32 = 1 << 22;
+/// Bit 23: it is a reply to a health probe.
+const PROBE: u32 = 1 << 23;
 
 impl HandOver {
     /// What must be known about a packet after it was decapsulated.
@@ -33,6 +35,7 @@ impl HandOver {
         let ethernet = if delivery.ether_type.is_none() { ETHERNET } else { 0 };
         let restart = if delivery.restart { RESTART } else { 0 };
         let fragment = if delivery.fragment != 0 { FRAGMENT } else { 0 };
+        let probe = if delivery.probe { PROBE } else { 0 };
         Self {
             tunnel: delivery.tunnel,
             rest: overhead
@@ -40,7 +43,8 @@ impl HandOver {
                 | (delivery.link.tags as u32) << TAGS_SHIFT
                 | ethernet
                 | restart
-                | fragment,
+                | fragment
+                | probe,
         }
     }
 
@@ -74,6 +78,12 @@ impl HandOver {
         self.rest & RESTART != 0
     }
 
+    /// Whether it is a reply to a health probe.
+    #[inline(always)]
+    pub const fn probe(&self) -> bool {
+        self.rest & PROBE != 0
+    }
+
     /// Not 0 if the inner packet is a fragment.
     #[inline(always)]
     pub const fn fragment(&self) -> u16 {
@@ -99,8 +109,9 @@ mod tests {
             for overhead in OVERHEADS {
                 for deliver in [Deliver::Stack, Deliver::Route, Deliver::Interface] {
                     for tags in [VlanTags::None, VlanTags::One, VlanTags::Two] {
-                        for bits in 0..8 {
-                            let (is_ethernet, restart, fragment) = (bits & 1 != 0, bits & 2 != 0, bits >> 2);
+                        for bits in 0..16 {
+                            let (is_ethernet, restart, probe) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+                            let fragment = bits >> 3;
                             let delivery = Delivery {
                                 tunnel,
                                 link: Link {
@@ -116,6 +127,7 @@ mod tests {
                                 restart,
                                 fragment,
                                 monitored: false,
+                                probe,
                                 deliver,
                                 cores: Cores::new(3, 5),
                                 mss: 1400,
@@ -130,8 +142,9 @@ mod tests {
                                     hand_over.is_ethernet(),
                                     hand_over.restart(),
                                     hand_over.fragment(),
+                                    hand_over.probe(),
                                 ),
-                                (tunnel, overhead, deliver, tags, is_ethernet, restart, fragment),
+                                (tunnel, overhead, deliver, tags, is_ethernet, restart, fragment, probe),
                                 "{delivery:?}"
                             );
                         }

@@ -86,6 +86,7 @@ impl Returning {
             outer_bytes: 0,
             restart: false,
             monitored: false,
+            probe: false,
             mss: 0,
             fragment: 0,
             deliver: Deliver::Stack,

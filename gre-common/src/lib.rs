@@ -30,6 +30,7 @@ pub mod maps;
 pub mod mss;
 pub mod outer;
 pub mod plain;
+mod probe;
 pub mod protect;
 pub mod reason;
 pub mod sample;

@@ -143,6 +143,8 @@ pub const INNER_DESTINATIONS: &str = "INNER_DESTINATIONS";
 pub const LOCKDOWN: &str = "LOCKDOWN";
 /// Set to 1 before loading: some tunnel has inner destinations that stay encapsulated.
 pub const HAVE_BYPASS: &str = "HAVE_BYPASS";
+/// Whether any tunnel's replies to health probes are sent on: u8, 0 or 1.
+pub const HAVE_PROBES: &str = "HAVE_PROBES";
 /// Set to 1 before loading: some tunnel answers keepalives.
 pub const HAVE_KEEPALIVE: &str = "HAVE_KEEPALIVE";
 /// Set before loading: the secret [key](crate::siphash::Key) of the flow hash.

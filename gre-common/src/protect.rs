@@ -12,8 +12,9 @@ use crate::{
     Packet, Reason, Tables,
     endian::{Be16, Be32},
     endpoints::{Ipv4, Ipv6},
-    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHER_TYPE_TEB, Link},
+    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHER_TYPE_TEB, Link, Mac},
     outer::words,
+    probe,
 };
 
 /// How strictly a rule is kept.
@@ -86,6 +87,8 @@ pub struct Inner {
     pub end: usize,
     /// Whether the tunnel has inner destinations that stay encapsulated.
     pub bypasses: bool,
+    /// Whether the tunnel's replies to health probes are sent on.
+    pub probes: bool,
 }
 
 /// What is to become of a packet that came by a tunnel.
@@ -102,6 +105,21 @@ pub enum Ruling {
     Bypass = 3,
     /// Where it wants to go does not lie in the first buffer: [`Reason::Headroom`].
     Unreadable = 4,
+    /// It is a health probe's reply, and delivered by route.
+    Probe = 5,
+    /// The same, and counted as what would be dropped, as [`Self::Monitored`].
+    MonitoredProbe = 6,
+    /// It is a health probe's reply in a frame for another host: [`Reason::OtherHost`].
+    OtherHost = 7,
+}
+
+/// How a packet is delivered that no rule stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// Whether its destination is not protected, and that is only monitored.
+    pub monitored: bool,
+    /// Whether it is a health probe's reply, delivered by route.
+    pub probe: bool,
 }
 
 impl Ruling {
@@ -113,22 +131,29 @@ impl Ruling {
             2 => Self::InnerDestination,
             3 => Self::Bypass,
             4 => Self::Unreadable,
+            5 => Self::Probe,
+            6 => Self::MonitoredProbe,
+            7 => Self::OtherHost,
             _ => Self::Deliver,
         }
     }
 
-    /// Why it is not delivered, or whether it would not be if that were not only monitored.
+    /// How it is delivered.
     ///
     /// # Errors
-    /// The reason.
+    /// Why it is not.
     #[inline(always)]
-    pub const fn settle(self) -> Result<bool, Reason> {
+    pub fn settle(self) -> Result<Passage, Reason> {
+        let passage = |monitored, probe| Ok(Passage { monitored, probe });
         match self {
-            Self::Deliver => Ok(false),
-            Self::Monitored => Ok(true),
+            Self::Deliver => passage(false, false),
+            Self::Monitored => passage(true, false),
+            Self::Probe => passage(false, true),
+            Self::MonitoredProbe => passage(true, true),
             Self::InnerDestination => Err(Reason::InnerDestination),
             Self::Bypass => Err(Reason::Bypass),
             Self::Unreadable => Err(Reason::Headroom),
+            Self::OtherHost => Err(Reason::OtherHost),
         }
     }
 }
@@ -170,15 +195,17 @@ impl Address for Ipv6 {
     }
 }
 
-/// Rules on a packet that came by a tunnel and passed rows 2 to 16, in the contract's order: bypass, inner destinations.
+/// Rules on a packet that came by a tunnel and passed rows 2 to 16, in the contract's order: bypass, inner destinations, probes.
 ///
 /// IP within Ethernet is looked at as well. What is neither, as ARP in Ethernet, has no destination that could be wrong; MPLS is
-/// not looked into, so the configuration allows none beside such rules.
+/// not looked into, so the configuration allows none beside such rules. Probes are not looked for within Ethernet: a frame is
+/// delivered as a whole.
 #[inline(always)]
 pub fn inner<P: Packet, T: Tables>(packet: &P, tables: &T, inner: &Inner) -> Ruling {
-    if !inner.bypasses && tables.inner_destinations() == Guard::Off {
+    if !inner.bypasses && !inner.probes && tables.inner_destinations() == Guard::Off {
         return Ruling::Deliver;
     }
+    let seeks_probes = inner.probes && inner.protocol != ETHER_TYPE_TEB;
     let (protocol, start) = match inner.protocol {
         // Too short for any IP in it.
         ETHER_TYPE_TEB if inner.start + EthHdr::LEN + Ipv4Hdr::LEN > inner.end => return Ruling::Deliver,
@@ -190,27 +217,61 @@ pub fn inner<P: Packet, T: Tables>(packet: &P, tables: &T, inner: &Inner) -> Rul
     };
     match protocol {
         ETHER_TYPE_IPV4 if start + Ipv4Hdr::LEN <= inner.end => match packet.load::<Ipv4Hdr>(start) {
-            Some(ip) => inner_to(tables, inner, &[Be32::from_bytes(ip.dst_addr)]),
+            Some(ip) => {
+                let reply = if seeks_probes {
+                    probe::reply_v4(packet, start, &ip)
+                } else {
+                    NO_REPLY
+                };
+                inner_to(packet, tables, inner, &[Be32::from_bytes(ip.dst_addr)], reply)
+            }
             None => Ruling::Unreadable,
         },
         ETHER_TYPE_IPV6 if start + Ipv6Hdr::LEN <= inner.end => match packet.load::<Ipv6Hdr>(start) {
-            Some(ip) => inner_to(tables, inner, &words(ip.dst_addr)),
+            Some(ip) => {
+                let reply = if seeks_probes {
+                    probe::reply_v6(packet, start, &ip)
+                } else {
+                    NO_REPLY
+                };
+                inner_to(packet, tables, inner, &words(ip.dst_addr), reply)
+            }
             None => Ruling::Unreadable,
         },
         _ => Ruling::Deliver,
     }
 }
 
+const NO_REPLY: Option<bool> = Some(false);
+
+/// `reply` says whether the packet is an echo reply that could be a probe's; `None`: that does not lie in the first buffer.
 #[inline(always)]
-fn inner_to<T: Tables, A: Address>(tables: &T, inner: &Inner, destination: &A) -> Ruling {
+fn inner_to<P: Packet, T: Tables, A: Address>(
+    packet: &P,
+    tables: &T,
+    inner: &Inner,
+    destination: &A,
+    reply: Option<bool>,
+) -> Ruling {
     if inner.bypasses && destination.is_bypassed(tables, inner.tunnel) {
         return Ruling::Bypass;
     }
-    match tables.inner_destinations() {
-        Guard::Off => Ruling::Deliver,
-        _ if destination.is_protected(tables) => Ruling::Deliver,
-        Guard::Monitor => Ruling::Monitored,
-        Guard::Enforce => Ruling::InnerDestination,
+    let guard = tables.inner_destinations();
+    let is_of_interest = guard != Guard::Off || reply != NO_REPLY;
+    if !is_of_interest || destination.is_protected(tables) {
+        return Ruling::Deliver;
+    }
+    match (guard, reply) {
+        (Guard::Enforce, _) => Ruling::InnerDestination,
+        (_, None) => Ruling::Unreadable,
+        (Guard::Off, Some(false)) => Ruling::Deliver,
+        (Guard::Monitor, Some(false)) => Ruling::Monitored,
+        // As every packet that is forwarded (RFC 1812 section 3.3.1).
+        (_, Some(true)) if !Mac::destination_at_last(packet).is_some_and(|mac| tables.is_own_mac(mac)) => {
+            Ruling::OtherHost
+        }
+        (Guard::Off, Some(true)) => Ruling::Probe,
+        (Guard::Monitor, Some(true)) => Ruling::MonitoredProbe,
     }
 }
 

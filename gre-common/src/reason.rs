@@ -225,6 +225,12 @@ reasons! {
     ///
     /// Before enforcing, look for a day at who it is with `gre-decap drops --reason lockdown`, and add to `allow` who may.
     LockdownMonitored = "lockdown", Pass;
+    /// `probes = "route"`: a scrubbing centre's health probe, an echo reply to an address outside `prefixes` in `[protect]`. It was
+    /// decapsulated and sent on by this host's routes, whatever the tunnel's `deliver`.
+    ///
+    /// Nothing to do, unless the centre reports the tunnel as down: then see whether another reason beside it, as `route_other`, says
+    /// that the probe could not be sent on.
+    Probe = "probe", Pass;
 }
 
 #[cfg(test)]

@@ -137,7 +137,8 @@ impl InnerTypes {
 }
 
 /// A tunnel's checks and delivery in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner
-/// types, bits 8–9 the delivery, bit 10 whether there is a bypass, bit 11 whether keepalives are answered, bits 18–31 the MSS.
+/// types, bits 8–9 the delivery, bit 10 whether there is a bypass, bit 11 whether keepalives are answered, bit 12 whether replies to
+/// health probes are sent on, bits 18–31 the MSS.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy(u32);
@@ -150,6 +151,7 @@ impl Policy {
     const DELIVER_SHIFT: u32 = 8;
     const BYPASS: u32 = 1 << 10;
     const ANSWERS: u32 = 1 << 11;
+    const PROBES: u32 = 1 << 12;
     const MSS_SHIFT: u32 = 18;
 
     /// The largest MSS that there is room for.
@@ -203,6 +205,17 @@ impl Policy {
     #[inline(always)]
     pub const fn answers(self) -> bool {
         self.0 & Self::ANSWERS != 0
+    }
+
+    /// The same, with replies to health probes sent on by route.
+    pub const fn routing_probes(self) -> Self {
+        Self(self.0 | Self::PROBES)
+    }
+
+    /// Whether replies to health probes are sent on by route, whatever the delivery.
+    #[inline(always)]
+    pub const fn routes_probes(self) -> bool {
+        self.0 & Self::PROBES != 0
     }
 
     /// How inner packets leave the program.
@@ -279,6 +292,8 @@ mod tests {
                 assert_eq!(changed.delivering(Stack), policy, "the checks are as they were");
                 assert!(!changed.answers() && changed.answering().answers());
                 assert_eq!(changed.answering().delivering(Stack), policy.answering());
+                assert!(!changed.routes_probes() && changed.routing_probes().routes_probes());
+                assert_eq!(changed.routing_probes().delivering(Stack), policy.routing_probes());
             }
         }
         for mss in [88, 1436, 9216, Policy::MAX_MSS] {

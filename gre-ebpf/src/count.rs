@@ -5,7 +5,10 @@ use core::hint::black_box;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use gre_common::{Reason, arrivals::Arrival, counters::Counters, sizes};
 
-use crate::{onward::Onward, tables::COUNTERS};
+use crate::{
+    onward::Onward,
+    tables::{COUNTERS, have_probes},
+};
 
 /// What is counted of a packet that was decapsulated.
 pub(crate) struct Decapsulated {
@@ -19,6 +22,8 @@ pub(crate) struct Decapsulated {
     pub(crate) restart: bool,
     /// Not 0 if the inner packet is a fragment.
     pub(crate) fragment: u16,
+    /// Whether it is a reply to a health probe.
+    pub(crate) probe: bool,
 }
 
 /// Counts a packet that was decapsulated and goes to the stack. In place, for a call costs as much as the counting: where
@@ -34,14 +39,15 @@ pub(crate) fn delivered_to_stack(packet: &Decapsulated) {
 /// Counts a packet that was decapsulated, by where it went.
 #[inline(always)]
 pub(crate) fn decapsulated(packet: &Decapsulated, onward: Onward) {
-    let notes = u32::from(packet.restart) | u32::from(packet.fragment) << FRAGMENT_SHIFT;
+    let notes = u32::from(packet.restart) | u32::from(packet.probe) << 1 | u32::from(packet.fragment) << FRAGMENT_SHIFT;
     let (inner, outer) = (packet.inner_bytes as u32, packet.outer_bytes as u32);
     decapsulated_out_of_line(packet.tunnel, inner, outer, notes, onward.pack());
 }
 
-/// Bit 0 of the notes: the sender has restarted; the others: not 0 if it is a fragment.
+/// Bit 0 of the notes: the sender has restarted; bit 1: it is a reply to a health probe; the others: not 0 if it is a fragment.
 const RESTART: u32 = 1;
-const FRAGMENT_SHIFT: u32 = 1;
+const PROBE: u32 = 1 << 1;
+const FRAGMENT_SHIFT: u32 = 2;
 
 /// A global function: verified once, not once for each kind of packet that comes here.
 #[inline(never)]
@@ -58,6 +64,9 @@ extern "C" fn decapsulated_out_of_line(
         return 0;
     };
     add_at(counters, onward.reason());
+    if have_probes() && notes & PROBE != 0 {
+        add(counters, Reason::Probe);
+    }
     if onward.is_dropped() {
         return 0;
     }

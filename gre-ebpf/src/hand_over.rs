@@ -134,6 +134,7 @@ pub(crate) fn take_over(ctx: &XdpContext, is_spread: bool) -> u32 {
         outer_bytes: inner_bytes + u64::from(hand_over.overhead()),
         restart: hand_over.restart(),
         fragment: hand_over.fragment(),
+        probe: hand_over.probe(),
     };
     count::decapsulated(&counted, onward);
     if let Some(reason) = onward.noted() {

@@ -127,6 +127,8 @@ impl Datapath<'_> {
             outer_bytes: delivery.outer_bytes.into(),
             restart: delivery.restart,
             fragment: delivery.fragment,
+            // They never go straight to the stack.
+            probe: false,
         };
         if COUNT_IN_PLACE.load() != 0 {
             count::delivered_to_stack(&counted);

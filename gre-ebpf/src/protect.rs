@@ -13,26 +13,29 @@ use gre_common::{
 use crate::{
     frame::Frame,
     hand_over::{FARTHEST, LAST},
-    tables::{Maps, have_bypass, inner_destinations, lockdown},
+    tables::{Maps, have_bypass, have_probes, inner_destinations, lockdown},
 };
 
 /// Rules on a packet that came by a tunnel.
 #[inline(always)]
 pub(crate) fn judge_inner(ctx: &XdpContext, inner: &Inner) -> Ruling {
-    if inner_destinations() == Guard::Off && !(have_bypass() && inner.bypasses) {
+    let (bypasses, probes) = (have_bypass() && inner.bypasses, have_probes() && inner.probes);
+    if inner_destinations() == Guard::Off && !bypasses && !probes {
         return Ruling::Deliver;
     }
-    let kind = u32::from(inner.protocol.get()) | u32::from(inner.bypasses) << BYPASSES_SHIFT;
+    let flags = u32::from(inner.bypasses) << BYPASSES_SHIFT | u32::from(inner.probes) << PROBES_SHIFT;
+    let kind = u32::from(inner.protocol.get()) | flags;
     let number = judge_inner_out_of_line(ctx.ctx, inner.tunnel, kind, inner.start as u32, inner.end as u32);
     // The compiler knows what the function can return, and would leave out the checks that tell the verifier.
     Ruling::from_number(black_box(number))
 }
 
-/// `kind` is the GRE protocol type in bits 0 to 15, and in bit 16 whether the tunnel has a bypass.
+/// `kind` is the GRE protocol type in bits 0 to 15, in bit 16 whether the tunnel has a bypass, and in bit 17 whether it sends
+/// replies to health probes on.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn judge_inner_out_of_line(ctx: *mut xdp_md, tunnel: u32, kind: u32, start: u32, end: u32) -> u32 {
-    if inner_destinations() == Guard::Off && !have_bypass() {
+    if inner_destinations() == Guard::Off && !have_bypass() && !have_probes() {
         return Ruling::Deliver as u32;
     }
     let ctx = XdpContext::new(ctx);
@@ -41,7 +44,8 @@ extern "C" fn judge_inner_out_of_line(ctx: *mut xdp_md, tunnel: u32, kind: u32, 
         protocol: Be16::new(kind as u16),
         start: (start & FARTHEST) as usize,
         end: (end & LAST) as usize,
-        bypasses: kind >> BYPASSES_SHIFT != 0,
+        bypasses: have_bypass() && kind >> BYPASSES_SHIFT & 1 != 0,
+        probes: have_probes() && kind >> PROBES_SHIFT & 1 != 0,
     };
     protect::inner(&Frame::new(&ctx), &Maps(&ctx), &inner) as u32
 }
@@ -75,3 +79,4 @@ extern "C" fn breaks_lockdown_out_of_line(ctx: *mut xdp_md, ether_type: u32, tag
 }
 
 const BYPASSES_SHIFT: u32 = 16;
+const PROBES_SHIFT: u32 = 17;

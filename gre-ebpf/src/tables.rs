@@ -111,6 +111,8 @@ static LOCKDOWN: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAVE_BYPASS: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
+static HAVE_PROBES: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
 pub(crate) static FLOW_KEY: Global<siphash::Key> = Global::new([0; 2]);
 
 #[unsafe(no_mangle)]
@@ -245,6 +247,12 @@ pub(crate) fn lockdown() -> Guard {
 #[inline(always)]
 pub(crate) fn have_bypass() -> bool {
     HAVE_BYPASS.load() != 0
+}
+
+/// Whether any tunnel's replies to health probes are sent on: the same.
+#[inline(always)]
+pub(crate) fn have_probes() -> bool {
+    HAVE_PROBES.load() != 0
 }
 
 /// Whether an address is within `protect.prefixes`.

@@ -5,8 +5,7 @@
 //!
 //! 1. `section`, `item`: TOML to sections and values that know their line; unknown keys are refused here,
 //! 2. `interface`, `tunnel`, `protect`: each section to its type, with the rules that concern it alone,
-//! 3. `consistency`: the rules between sections,
-//! 4. `unsupported`: refuses what is valid but not built yet.
+//! 3. `consistency`: the rules between sections.
 //!
 //! Numbers and addresses are values in host terms here. They get their wire order where they are put into maps.
 
@@ -25,7 +24,6 @@ mod spread;
 mod tests;
 mod text;
 mod tunnel;
-mod unsupported;
 
 use std::fmt;
 use std::path::Path;
@@ -122,7 +120,6 @@ impl Config {
             ConfigError::new(&origin, Some(line), "not UTF-8; save the file as UTF-8")
         })?;
         read(&Source::file(&origin, text), |config, sections| {
-            unsupported::refuse(config, sections)?;
             consistency::check_cores(config, sections, cores)
         })
     }
@@ -131,10 +128,10 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// If the text is not TOML, has a key that is not known, a value of the wrong type or out of range, values that
-    /// contradict each other, or a feature that this version does not support yet. The first such finding is reported.
+    /// If the text is not TOML, has a key that is not known, a value of the wrong type or out of range, or values that
+    /// contradict each other. The first such finding is reported.
     pub fn from_str(text: &str, origin: &str) -> Result<Self, ConfigError> {
-        read(&Source::file(origin, text), unsupported::refuse)
+        read(&Source::file(origin, text), |_, _| Ok(()))
     }
 
     /// This configuration, which runs on a host with these cores online, with one more tunnel: `section` is its section, made
@@ -146,7 +143,6 @@ impl Config {
     pub fn with_tunnel(&self, name: &str, section: &str, cores: &[u32]) -> Result<Self, ConfigError> {
         let text = format!("{}\n{section}", self.to_text());
         read(&Source::options(name, &text), |config, sections| {
-            unsupported::refuse(config, sections)?;
             // Cores that have gone offline since are no matter of this tunnel.
             match (config.tunnels.last(), sections.tunnels.last()) {
                 (Some(tunnel), Some(section)) => consistency::check_tunnel_cores(tunnel, section, cores),
@@ -155,7 +151,7 @@ impl Config {
         })
     }
 
-    /// What is valid and yet makes the configuration do nothing.
+    /// What is valid and yet makes the configuration, or a part of it, do nothing.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let mut warn = |what, remedy| warnings.push(Warning { what, remedy });
@@ -169,6 +165,15 @@ impl Config {
         } else if self.tunnels.iter().all(|tunnel| !tunnel.enabled) {
             let what = "every [[tunnel]] is disabled: nothing to decapsulate";
             warn(what, "set `enabled` to true in one");
+        }
+        let seeks_probes = |tunnel: &Tunnel| tunnel.enabled && tunnel.probes == Probes::Route;
+        if self.protect.inner_destinations == Guard::Enforce && self.tunnels.iter().any(seeks_probes) {
+            warn(
+                "`probes = \"route\"` sends nothing on: `inner_destinations = \"enforce\"` in [protect], which comes first, drops all \
+                 that is not for `prefixes`",
+                "add the addresses that the probes go to to `prefixes`, so that `deliver` takes them, or to the tunnel's `bypass`; or \
+                 set `inner_destinations` to \"monitor\"",
+            );
         }
         warnings
     }
@@ -187,10 +192,10 @@ impl Default for Config {
     }
 }
 
-/// Reads and validates the source, then puts the configuration to `supported`, which tests leave out.
+/// Reads and validates the source, then puts the configuration to `further`, which knows the host.
 fn read(
     source: &Source<'_>,
-    supported: impl FnOnce(&Config, &Sections<'_>) -> Result<(), ConfigError>,
+    further: impl FnOnce(&Config, &Sections<'_>) -> Result<(), ConfigError>,
 ) -> Result<Config, ConfigError> {
     let root = source.parse()?;
     let sections = Sections::find(source, &root)?;
@@ -217,6 +222,6 @@ fn read(
             .unwrap_or_default(),
     };
     consistency::check(&config, &sections)?;
-    supported(&config, &sections)?;
+    further(&config, &sections)?;
     Ok(config)
 }

@@ -13,8 +13,8 @@ use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
     CORES, CPUS, FLOW_KEY, FORMER, FORWARD, HAVE_BYPASS, HAVE_INTERFACE, HAVE_KEEPALIVE, HAVE_MSS, HAVE_PREFIXES,
-    HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, KEEPALIVES, LOCALS4, LOCALS6, LOCKDOWN, NAMES, NEXT_HOPS, PREFIXES4,
-    PREFIXES6, TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
+    HAVE_PROBES, HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, KEEPALIVES, LOCALS4, LOCALS6, LOCKDOWN, NAMES, NEXT_HOPS,
+    PREFIXES4, PREFIXES6, TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
 };
 use log::Log;
 
@@ -109,6 +109,7 @@ impl Datapath {
             (HAVE_SPREAD, u8::from(features.spread)),
             (HAVE_MSS, u8::from(features.mss)),
             (HAVE_BYPASS, u8::from(features.bypass)),
+            (HAVE_PROBES, u8::from(features.probes)),
             (INNER_DESTINATIONS, settings.guards.inner_destinations as u8),
             (HAVE_KEEPALIVE, u8::from(features.keepalive)),
             (LOCKDOWN, settings.guards.lockdown as u8),

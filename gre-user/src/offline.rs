@@ -152,7 +152,7 @@ impl gre_common::Tables for Offline {
     }
 
     fn forwards(&self) -> bool {
-        self.tables.have(Deliver::Route) || self.tables.have(Deliver::Interface)
+        self.tables.have_routes() || self.tables.have(Deliver::Interface)
     }
 
     /// A capture does not tell whose interface it was made on; that it was this host's is the likeliest.

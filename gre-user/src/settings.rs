@@ -51,7 +51,7 @@ impl Guards {
 pub struct Features {
     /// Some tunnel has a prefix as its remote.
     pub prefixes: bool,
-    /// Some tunnel delivers by route.
+    /// Some tunnel delivers by route, if only replies to health probes.
     pub route: bool,
     /// Some tunnel delivers to an interface.
     pub interface: bool,
@@ -63,6 +63,8 @@ pub struct Features {
     pub bypass: bool,
     /// Some tunnel answers keepalives.
     pub keepalive: bool,
+    /// Some tunnel sends replies to health probes on.
+    pub probes: bool,
 }
 
 impl Features {
@@ -76,8 +78,9 @@ impl Features {
             bypass,
             mss,
             keepalive,
+            probes,
         } = self;
-        let features = [prefixes, route, interface, spread, bypass, mss, keepalive];
+        let features = [prefixes, route, interface, spread, bypass, mss, keepalive, probes];
         (0..)
             .zip(features)
             .fold(0, |bits, (place, feature)| bits | u64::from(feature) << place)
@@ -94,6 +97,7 @@ impl Features {
             bypass: feature(4),
             mss: feature(5),
             keepalive: feature(6),
+            probes: feature(7),
         }
     }
 
@@ -106,12 +110,13 @@ impl Features {
     pub fn of(tables: &Tables) -> Self {
         Self {
             prefixes: tables.have_prefixes(),
-            route: tables.have(Deliver::Route),
+            route: tables.have_routes(),
             interface: tables.have(Deliver::Interface),
             spread: !tables.cores.is_empty(),
             mss: tables.have_mss(),
             bypass: !tables.bypass.is_empty(),
             keepalive: !tables.keepalives.is_empty(),
+            probes: tables.have_probes(),
         }
     }
 }
@@ -163,7 +168,7 @@ mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = Features> {
-        (0..128).map(Features::from_bits)
+        (0..256).map(Features::from_bits)
     }
 
     #[test]
@@ -179,6 +184,7 @@ mod tests {
             bypass: false,
             mss: false,
             keepalive: false,
+            probes: false,
         };
         assert_eq!(Features::from_bits(route.bits()), route);
     }

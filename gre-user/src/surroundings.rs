@@ -50,7 +50,7 @@ impl Survey {
     /// If the kernel cannot be asked. What it answers is no error of this call.
     pub fn take<'a>(tables: &Tables, on: impl Iterator<Item = &'a Interface>, ways: &[Way]) -> Result<Self> {
         let mut survey = Self::default();
-        let (route, interface) = (tables.have(Deliver::Route), tables.have(Deliver::Interface));
+        let (route, interface) = (tables.have_routes(), tables.have(Deliver::Interface));
         if route || interface || !tables.keepalives.is_empty() {
             let macs = on.filter_map(|interface| Some((interface.index, interface.mac?)));
             survey.surroundings.macs = macs.collect();

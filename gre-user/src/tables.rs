@@ -169,6 +169,16 @@ impl Tables {
         self.values().any(|tunnel| tunnel.policy.deliver() == deliver)
     }
 
+    /// Whether any tunnel sends replies to health probes on by route.
+    pub fn have_probes(&self) -> bool {
+        self.values().any(|tunnel| tunnel.policy.routes_probes())
+    }
+
+    /// Whether any tunnel sends packets on by route: all of them, or replies to health probes.
+    pub fn have_routes(&self) -> bool {
+        self.have(Deliver::Route) || self.have_probes()
+    }
+
     /// Whether any tunnel lowers the MSS of TCP SYNs.
     pub fn have_mss(&self) -> bool {
         self.values().any(|tunnel| tunnel.policy.mss() != 0)

@@ -33,7 +33,9 @@ mod outer_ipv4;
 mod outer_ipv6;
 mod outer_length;
 mod pcap;
+mod probes;
 mod protect_inner;
+mod protected;
 mod rows;
 #[cfg(test)]
 mod sanity;
@@ -136,6 +138,7 @@ pub fn all() -> Vec<Fixture> {
         captures::fixtures(),
         mss::fixtures(),
         protect_inner::fixtures(),
+        probes::fixtures(),
         lockdown::fixtures(),
     ]
     .into_iter()

@@ -21,7 +21,7 @@ pub use ipv6::{Extension, Ipv6};
 pub use keepalive::keepalive;
 pub use link::{Link, Mac, TPID_8021AD, TPID_8021Q, Tag};
 pub use tcp::Tcp;
-pub use transport::{Addresses, echo_request, tcp_segment, udp_datagram};
+pub use transport::{Addresses, echo_reply, echo_request, tcp_segment, udp_datagram};
 
 /// EtherType, and GRE protocol type, of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;

@@ -9,6 +9,8 @@ use gre_common::Reason;
 use gre_tests::skip::binary_or_skip;
 
 /// The tunnel of the captures in `packets/`, from left to right.
+/// The other direction's, which has the replies.
+const BACK: &str = "[[tunnel]]\nname = 'kernel'\nlocal = '10.0.0.1'\nremote = '10.0.0.2'\n";
 const CONFIG: &str = "[[tunnel]]\nname = 'kernel'\nlocal = '10.0.0.2'\nremote = '10.0.0.1'\n";
 
 fn packets(name: &str) -> PathBuf {
@@ -108,6 +110,11 @@ fn every_packet_of_a_capture_is_explained() -> Result<()> {
             "gre-plain.pcap",
             format!("{CONFIG}enabled = false"),
             "pass: tunnel_disabled in tunnel kernel",
+        ),
+        (
+            "gre-plain.pcap",
+            format!("{BACK}probes = 'route'\n[protect]\nprefixes = ['192.0.2.0/24']"),
+            "deliver: from tunnel kernel, probe",
         ),
         (
             "gre-frag-outer.pcap",

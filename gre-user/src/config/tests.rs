@@ -11,7 +11,7 @@ use super::{Config, Tunnel, read};
 /// The lines of a valid tunnel, to which tests add a fifth.
 pub(super) const TUNNEL: &str = "[[tunnel]]\nname = 'a'\nlocal = '198.51.100.20'\nremote = '203.0.113.10'\n";
 
-/// Reads a text that must be valid, whether or not this version supports what it asks for.
+/// Reads a text that must be valid.
 #[track_caller]
 pub(super) fn valid(text: &str) -> Config {
     match read(&Source::file("f.toml", text), |_, _| Ok(())) {

@@ -100,6 +100,13 @@ impl Tunnel {
     }
 }
 
+impl Tunnel {
+    /// Whether it sends packets on by this host's routes: all of them, or replies to health probes.
+    pub fn routes(&self) -> bool {
+        self.deliver == Deliver::Route || self.probes == Probes::Route
+    }
+}
+
 /// How a tunnel treats the checksum field (RFC 2784 section 2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]

@@ -2,7 +2,7 @@
 
 use gre_common::tunnel::{ChecksumPolicy, Deliver, InnerTypes, Policy};
 
-use crate::config::{self, Checksum, InnerType, Keepalive, Mss, Sequence};
+use crate::config::{self, Checksum, InnerType, Keepalive, Mss, Probes, Sequence};
 
 const INNER: [(InnerType, InnerTypes); 4] = [
     (InnerType::Ipv4, InnerTypes::IPV4),
@@ -40,9 +40,22 @@ pub(super) fn of(tunnel: &config::Tunnel) -> Policy {
     } else {
         policy.bypassing()
     };
-    match tunnel.keepalive {
+    let policy = match tunnel.keepalive {
         Keepalive::Ignore => policy,
         Keepalive::Reply => policy.answering(),
+    };
+    match tunnel.probes {
+        Probes::Off => policy,
+        Probes::Route => policy.routing_probes(),
+    }
+}
+
+/// The configuration's word for what becomes of replies to health probes.
+pub(super) fn probes(policy: Policy) -> Probes {
+    if policy.routes_probes() {
+        Probes::Route
+    } else {
+        Probes::Off
     }
 }
 

@@ -10,7 +10,7 @@ use gre_common::tunnel::{Cores, Deliver, Tunnel};
 use ipnet::IpNet;
 
 use super::{Address, Entries, Tables, cores, policy};
-use crate::config::{self, Checksum, InnerTypes, Mss, Sequence, Spread};
+use crate::config::{self, Checksum, InnerTypes, Mss, Probes, Sequence, Spread};
 
 /// A tunnel as it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct TunnelView {
     pub mss: Mss,
     /// How many keepalives a second are answered; none if they are left alone.
     pub keepalive_rate: Option<u32>,
+    /// What becomes of replies to health probes.
+    pub probes: Probes,
     /// Whether it decapsulates.
     pub enabled: bool,
     /// Inner destinations that stay encapsulated, in order.
@@ -61,6 +63,7 @@ impl TunnelView {
             spread,
             mss,
             keepalive_rate,
+            probes,
             enabled,
             bypass,
         } = self;
@@ -80,7 +83,10 @@ impl TunnelView {
                 None => config::Keepalive::Ignore,
             },
             keepalive_rate: keepalive_rate.unwrap_or(plain.keepalive_rate),
-            ..plain
+            probes: *probes,
+            name: plain.name,
+            local: plain.local,
+            remotes: plain.remotes,
         }
     }
 }
@@ -168,6 +174,7 @@ impl Tables {
             spread,
             mss: policy::mss(policy),
             keepalive_rate: self.keepalives.get(&id).copied(),
+            probes: policy::probes(policy),
             enabled: policy.enabled(),
             bypass: self.bypass.get(&id).into_iter().flatten().copied().collect(),
         })
@@ -187,7 +194,7 @@ mod tests {
              remote = ['203.0.113.128/25', '203.0.113.10', 'any']\ninner = ['ethernet']\nenabled = false\n\
              deliver = { interface = 'eth1' }\nspread = '0,2'\n\
              [[tunnel]]\nname = 'a'\nlocal = '2001:db8::1'\nremote = '2001:db8::2'\ndeliver = 'route'\nmss = 1400\n\
-             keepalive = 'reply'\nkeepalive_rate = 3",
+             keepalive = 'reply'\nkeepalive_rate = 3\nprobes = 'route'\n[protect]\nprefixes = ['192.0.2.0/24']",
             "test",
         )
         .unwrap();
@@ -219,6 +226,7 @@ mod tests {
                 (&tunnel.deliver, &tunnel.spread, tunnel.mss),
                 (&configured.deliver, &configured.spread, configured.mss)
             );
+            assert_eq!(tunnel.probes, configured.probes);
             let answers = configured.keepalive == config::Keepalive::Reply;
             assert_eq!(tunnel.keepalive_rate, answers.then_some(configured.keepalive_rate));
         }

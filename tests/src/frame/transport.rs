@@ -72,6 +72,19 @@ pub fn echo_request(addresses: Addresses, payload: &[u8]) -> Vec<u8> {
         Addresses::V4(..) => 8,
         Addresses::V6(..) => 128,
     };
+    echo(kind, addresses, payload)
+}
+
+/// An echo reply, as [`echo_request`].
+pub fn echo_reply(addresses: Addresses, payload: &[u8]) -> Vec<u8> {
+    let kind = match addresses {
+        Addresses::V4(..) => 0,
+        Addresses::V6(..) => 129,
+    };
+    echo(kind, addresses, payload)
+}
+
+fn echo(kind: u8, addresses: Addresses, payload: &[u8]) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 1];
     message.extend_from_slice(payload);
     let checksum = match addresses {

@@ -1,8 +1,10 @@
-//! Health probes of the scrubbing centre that ask: echo requests in the tunnel, to an address that is protected.
+//! Health probes of the scrubbing centre: echo requests in the tunnel to an address that is protected, which the stack answers, and
+//! echo replies to an address of the centre, which this host sends on.
 
 use anyhow::{Context, Result, ensure};
 use gre_tests::frame::{
-    Addresses, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, PROTOCOL_ICMP, PROTOCOL_ICMPV6, echo_request,
+    Addresses, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, Link, PROTOCOL_ICMP, PROTOCOL_ICMPV6, echo_reply,
+    echo_request,
 };
 
 use crate::bench::{Bench, Seen, Way};
@@ -81,5 +83,118 @@ fn are_answered_by_the_stack() -> Result<()> {
         ensure!((packets(SCRUB_V4), packets(SCRUB_V6)) == (2 + 8, 2), "{after:?}");
         net.program.run("", "unload")?;
     }
+    Ok(())
+}
+
+/// What is protected, and how the rule on inner destinations goes with it.
+fn protecting(mode: &str, lines: &str, guard: &str) -> String {
+    let lines = format!("probes = \"route\"\n{lines}");
+    let prefixes = "prefixes = [\"192.0.2.0/24\", \"2001:db8:2::/64\"]";
+    format!(
+        "{}\n[protect]\n{prefixes}\ninner_destinations = \"{guard}\"\n",
+        config(mode, &lines)
+    )
+}
+
+/// An echo reply from the address that the centre asks about to itself, as it comes and as it is to go on: the same but for one hop.
+fn reply_v4() -> (Vec<u8>, Vec<u8>) {
+    let header = |ttl| Ipv4 {
+        source: GATEWAY_V4,
+        destination: CLIENT_V4,
+        protocol: PROTOCOL_ICMP,
+        ttl,
+        ..Ipv4::default()
+    };
+    let message = echo_reply(Addresses::V4(GATEWAY_V4, CLIENT_V4), DATA);
+    (header(9).packet(&message), header(8).packet(&message))
+}
+
+fn reply_v6() -> (Vec<u8>, Vec<u8>) {
+    let header = |hop_limit| Ipv6 {
+        source: GATEWAY_V6,
+        destination: CLIENT_V6,
+        next_header: PROTOCOL_ICMPV6,
+        hop_limit,
+        ..Ipv6::default()
+    };
+    let message = echo_reply(Addresses::V6(GATEWAY_V6, CLIENT_V6), DATA);
+    (header(9).packet(&message), header(8).packet(&message))
+}
+
+/// Sends each kind of reply by each way; gives what comes out for it and what is to.
+fn send_replies(bench: &Bench<'_>, mut judge: impl FnMut(&Seen, &[u8]) -> Result<()>) -> Result<u64> {
+    let net = bench.net;
+    let towards_centre = Link {
+        destination: net.wan.0.mac,
+        source: net.wan.1.mac,
+        tags: Vec::new(),
+    };
+    let mut sent = 0;
+    for (ethertype, (comes, goes)) in [(ETHERTYPE_IPV4, reply_v4()), (ETHERTYPE_IPV6, reply_v6())] {
+        for way in [Way::V4, Way::V6, Way::Tagged(7), Way::Padded] {
+            let seen = bench.pass(&bench.frame(way, ethertype, &comes))?;
+            judge(&seen, &towards_centre.frame(ethertype, &goes)).with_context(|| format!("{way:?}: {seen:02x?}"))?;
+            sent += 1;
+        }
+    }
+    Ok(sent)
+}
+
+/// By this host's routes, whatever the tunnel does with the rest, and once a reply is not for what is protected.
+#[test]
+fn that_are_replies_are_sent_on() -> Result<()> {
+    let net: Net = net_or_return!();
+    for (mode, lines, guard) in [
+        ("native", "", "off"),
+        ("native", "", "monitor"),
+        ("generic", "", "off"),
+        ("native", "deliver = \"route\"", "off"),
+        ("native", "deliver = { interface = \"lan0\" }", "off"),
+        ("native", "spread = \"all\"", "off"),
+    ] {
+        net.program.load(&protecting(mode, lines, guard))?;
+        let context = || format!("{mode}, {lines}, inner destinations {guard}");
+        let bench = Bench::open(&net)?;
+        let before = net.program.stats()?;
+        let sent = send_replies(&bench, |seen, goes| {
+            ensure!(seen.centre == [goes] && seen.server.is_empty(), "to be {goes:02x?}");
+            Ok(())
+        })
+        .with_context(context)?;
+        let after = net.program.stats()?;
+        let counted = |reason| after.reason(reason) - before.reason(reason);
+        ensure!(counted("probe") == sent, "{}: {after:?}", context());
+        let noted = if guard == "monitor" { sent } else { 0 };
+        ensure!(counted("inner_destination") == noted, "{}: {after:?}", context());
+        net.program.run("", "unload")?;
+    }
+    Ok(())
+}
+
+/// The contract's order: what is not for what is protected is dropped before anybody asks what it is.
+#[test]
+fn that_are_replies_are_dropped_where_inner_destinations_are_enforced() -> Result<()> {
+    let net: Net = net_or_return!();
+    let text = protecting("native", "", "enforce");
+    net.program.load(&text)?;
+    let bench = Bench::open(&net)?;
+    let before = net.program.stats()?;
+    let sent = send_replies(&bench, |seen, _| {
+        ensure!(*seen == Seen::default(), "came through");
+        Ok(())
+    })?;
+    let after = net.program.stats()?;
+    let dropped = after.reason("inner_destination") - before.reason("inner_destination");
+    ensure!((dropped, after.reason("probe")) == (sent, 0), "{after:?}");
+
+    // What the warning says: listed among the prefixes, they go where the tunnel delivers, and by route that is on.
+    let text = text.replace("probes =", "deliver = \"route\"\nprobes =");
+    let prefixes = "\"192.0.2.0/24\", ";
+    let listed = text.replace(prefixes, &format!("{prefixes}\"198.18.5.0/24\", \"2001:db8:5::/64\", "));
+    net.program.load(&listed)?;
+    send_replies(&bench, |seen, goes| {
+        ensure!(seen.centre == [goes] && seen.server.is_empty(), "to be {goes:02x?}");
+        Ok(())
+    })?;
     Ok(())
 }

@@ -72,6 +72,7 @@ macro_rules! router_or_return {
 
 // Behind the macro that they use.
 mod interface;
+mod probes;
 mod routed;
 mod together;
 

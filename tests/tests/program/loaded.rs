@@ -64,13 +64,17 @@ fn verifies_with_room_to_spare() -> Result<()> {
         beside_stack(&[ROUTE, INTERFACE, TO_ALL])
             + &tunnel(30, "key = 7\nsequence = 'ordered'\nmss = 1400").replace(".10'", ".0/24'"),
     ];
+    // Every rule of protection at once, beside all of that.
+    let probing = forwarding[forwarding.len() - 1].clone()
+        + &tunnel(31, "probes = 'route'\nbypass = ['10.0.0.0/30']\nkeepalive = 'reply'")
+        + "[protect]\nprefixes = ['192.0.2.0/24', '2001:db8:2::/48']\ninner_destinations = 'monitor'\nlockdown = 'monitor'\n";
     let few: String = (20..24).map(|local| tunnel(local, "")).collect();
     let few = few.clone()
         + &few
             .replace("'t", "'s")
             .replace("198.51.100.", "2001:db8::")
             .replace("203.0.113.", "2001:db8:1::");
-    let forwarding = forwarding.into_iter().chain([few]).collect::<Vec<_>>();
+    let forwarding = forwarding.into_iter().chain([few, probing]).collect::<Vec<_>>();
     let configs = CONFIGS.iter().copied().chain([CONFIG]);
     let mut most: BTreeMap<(String, String), u32> = BTreeMap::new();
     for config in configs.chain(forwarding.iter().map(String::as_str)) {
@@ -191,6 +195,11 @@ fn protection_that_is_off_is_not_loaded() -> Result<()> {
     }
     let bypass = size("bypass = ['10.0.0.0/30']\n")?;
     ensure!(without < bypass, "bypass: {bypass} bytes, {without} without");
-    say(&format!("bytes: {all:?}, with a bypass {bypass}"));
+    let probes = size(&format!("probes = 'route'\n{protect}"))?;
+    let routes = size("deliver = 'route'\n")?;
+    ensure!(routes < probes, "probes: {probes} bytes, {routes} where all is routed");
+    say(&format!(
+        "bytes: {all:?}, with a bypass {bypass}, with probes {probes}, where all is routed {routes}"
+    ));
     Ok(())
 }

@@ -91,6 +91,8 @@ pub(crate) struct Wanted {
     pub(crate) frame: Vec<u8>,
     /// What is counted beside its delivery, or instead.
     pub(crate) reason: Option<Reason>,
+    /// Whether it is also counted as a reply to a health probe.
+    pub(crate) is_probe: bool,
     /// Whether it is delivered, and counted so.
     pub(crate) is_delivered: bool,
 }
@@ -107,6 +109,7 @@ impl Wanted {
             action,
             frame: link.frame(ethertype, payload),
             reason: None,
+            is_probe: false,
             is_delivered: true,
         }
     }
@@ -117,6 +120,7 @@ impl Wanted {
             action: XDP_PASS,
             frame: packet.link.frame(packet.gre.protocol, &packet.payload),
             reason: Some(reason),
+            is_probe: false,
             is_delivered: true,
         }
     }
@@ -127,8 +131,14 @@ impl Wanted {
             action: XDP_PASS,
             frame: packet.frame(),
             reason: Some(reason),
+            is_probe: false,
             is_delivered: false,
         }
+    }
+
+    /// The same of a reply to a health probe.
+    pub(crate) fn probe(self) -> Self {
+        Self { is_probe: true, ..self }
     }
 
     pub(crate) fn dropped(reason: Reason) -> Self {
@@ -136,6 +146,7 @@ impl Wanted {
             action: XDP_DROP,
             frame: Vec::new(),
             reason: Some(reason),
+            is_probe: false,
             is_delivered: false,
         }
     }
@@ -257,6 +268,9 @@ impl Router {
             counted.insert((tunnel, Counter::Packets), 1);
             counted.insert((tunnel, Counter::Bytes), packet.payload.len() as u64);
             counted.insert((tunnel, Counter::OuterBytes), packet.ip_packet().len() as u64);
+        }
+        if wanted.is_probe {
+            counted.insert((tunnel, Counter::of(Reason::Probe)), 1);
         }
         if let Some(reason) = wanted.reason {
             counted.insert((tunnel, Counter::of(reason)), 1);

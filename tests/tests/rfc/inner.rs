@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use gre_user::config::{Config, Guard, InnerType, Keepalive, Mss, Tunnel};
+use gre_user::config::{Config, Guard, InnerType, Keepalive, Mss, Probes, Tunnel};
 
 use super::headers::{Gre, Outer, ether_type, gre_header};
 use super::{GRE, Refusal, begins_alike, drop_because, number, pass_because};
@@ -101,7 +101,7 @@ fn is_keepalive(outer: &Outer<'_>, gre: &Gre<'_>) -> Option<bool> {
     Some(source == outer.destination && inside.payload.is_empty() && types.contains(&inside.protocol))
 }
 
-/// Bypass and inner destinations, in this order. Gives whether a destination is only noted.
+/// Bypass, inner destinations and probes, in this order. Gives whether a destination is only noted.
 pub(super) fn protect(config: &Config, id: u32, tunnel: &Tunnel, gre: &Gre<'_>) -> Result<bool, Refusal> {
     let Some(destination) = destination(gre.protocol, gre.payload) else {
         return Ok(false);
@@ -112,11 +112,30 @@ pub(super) fn protect(config: &Config, id: u32, tunnel: &Tunnel, gre: &Gre<'_>) 
     }
     let mut prefixes = config.protect.prefixes.iter();
     let is_protected = prefixes.any(|prefix| begins_alike(destination, prefix.addr(), prefix.prefix_len()));
-    match config.protect.inner_destinations {
-        Guard::Enforce if !is_protected => drop_because(id, "inner_destination"),
-        Guard::Monitor => Ok(!is_protected),
-        Guard::Enforce | Guard::Off => Ok(false),
+    if is_protected {
+        return Ok(false);
     }
+    match config.protect.inner_destinations {
+        Guard::Enforce => drop_because(id, "inner_destination"),
+        // What would be forwarded is for nobody here, as above.
+        _ if tunnel.probes == Probes::Route && is_echo_reply(gre.protocol, gre.payload) => {
+            pass_because(id, "other_host")
+        }
+        guard => Ok(guard == Guard::Monitor),
+    }
+}
+
+/// A whole message of type 0 (RFC 792) or 129 (RFC 4443 section 4.2), right in an IP packet that is no fragment.
+fn is_echo_reply(protocol: u16, packet: &[u8]) -> bool {
+    let message = match protocol {
+        0x0800 if packet[9] == 1 && number(&packet[6..8]) & 0x3fff == 0 => {
+            packet.get(usize::from(packet[0] % 16) * 4..number(&packet[2..4]) as usize)
+        }
+        0x86dd if packet[6] == 58 => packet.get(40..40 + number(&packet[4..6]) as usize),
+        _ => None,
+    };
+    let reply = if protocol == 0x0800 { 0 } else { 129 };
+    message.is_some_and(|message| message.len() >= 8 && message[0] == reply)
 }
 
 /// Where an IP packet wants to go, also one within an Ethernet frame.

@@ -100,6 +100,9 @@ impl Outcome {
                 if delivery.monitored {
                     counted.insert((id, Counter::of(Reason::InnerDestinationMonitored)), 1);
                 }
+                if delivery.probe {
+                    counted.insert((id, Counter::of(Reason::Probe)), 1);
+                }
                 Self {
                     passed: Some(carry_out(delivery, frame, first)),
                     returned: false,

@@ -12,7 +12,7 @@ use gre_common::link::Mac;
 use gre_common::protect::Guard;
 use gre_common::sequence::{self, Order, SequenceState};
 use gre_common::tunnel::{ChecksumPolicy, Cores, Deliver, InnerTypes, Policy, Tunnel};
-use gre_user::config::{self, Checksum, Config, ConfigError, InnerType, Keepalive, Mss, Sequence, Unknown};
+use gre_user::config::{self, Checksum, Config, ConfigError, InnerType, Keepalive, Mss, Probes, Sequence, Unknown};
 
 /// A time at which no silence is too short, in nanoseconds. Any other would do.
 const START: u64 = 1 << 50;
@@ -140,7 +140,7 @@ impl Tables for Reference {
 
     fn forwards(&self) -> bool {
         let mut tunnels = self.config.tunnels.iter();
-        tunnels.any(|tunnel| tunnel.deliver != config::Deliver::Stack)
+        tunnels.any(|tunnel| tunnel.deliver != config::Deliver::Stack || tunnel.probes != Probes::Off)
     }
 
     fn is_own_mac(&self, mac: Mac) -> bool {
@@ -244,8 +244,13 @@ fn policy(tunnel: &config::Tunnel) -> Policy {
     } else {
         policy.bypassing()
     };
-    if tunnel.keepalive == Keepalive::Reply {
+    let policy = if tunnel.keepalive == Keepalive::Reply {
         policy.answering()
+    } else {
+        policy
+    };
+    if tunnel.probes == Probes::Route {
+        policy.routing_probes()
     } else {
         policy
     }

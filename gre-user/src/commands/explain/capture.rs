@@ -65,6 +65,7 @@ fn explain(offline: &Offline, packet: &Captured<'_>) -> String {
             let notes = [
                 (delivery.restart, Reason::SequenceRestart),
                 (delivery.monitored, Reason::InnerDestinationMonitored),
+                (delivery.probe, Reason::Probe),
             ];
             let notes = notes.into_iter().filter(|(noted, _)| *noted);
             let notes: String = notes.map(|(_, reason)| format!(", {}", reason.name())).collect();

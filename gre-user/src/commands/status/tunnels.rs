@@ -27,6 +27,8 @@ pub(in crate::commands) struct TunnelStatus {
     /// How many keepalives a second are answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     keepalive_rate: Option<u32>,
+    /// "off" or "route".
+    probes: &'static str,
     enabled: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     bypass: Vec<String>,
@@ -47,6 +49,7 @@ impl TunnelStatus {
             spread: view.spread.to_string(),
             mss: view.mss.to_string(),
             keepalive_rate: view.keepalive_rate,
+            probes: view.probes.into(),
             enabled: view.enabled,
             bypass: view.bypass.iter().map(prefix).collect(),
         }

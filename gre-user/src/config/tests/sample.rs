@@ -1,7 +1,7 @@
 //! Every field of a complete file, and every default.
 
 use super::super::*;
-use super::valid;
+use super::{TUNNEL, valid};
 use ipnet::IpNet;
 
 /// A file with every key, in the spelling that the documentation of the format uses.
@@ -111,21 +111,31 @@ fn every_field() {
     assert!(config.warnings().is_empty());
 }
 
+/// The contract has the rule on inner destinations come before probes.
 #[test]
-fn what_this_version_supports_is_accepted() {
-    let mut text = SAMPLE.to_owned();
-    for (value, supported) in [
-        ("clamp_mss = \"auto\"", "clamp_mss = \"off\""),
-        ("mss      = 1400", "mss      = \"off\""),
-        ("probes   = \"route\"", "probes   = \"off\""),
+fn probes_that_are_never_sent_on_are_warned_of() {
+    let warnings = |lines: &str, guard: &str| -> Vec<String> {
+        let text = format!(
+            "[[interface]]\nname = 'eth0'\n{TUNNEL}{lines}\n[protect]\nprefixes = ['192.0.2.0/24']\ninner_destinations = '{guard}'"
+        );
+        let config = Config::from_str(&text, "f.toml").expect("valid");
+        config.warnings().iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        warnings("probes = 'route'", "enforce"),
+        [
+            "`probes = \"route\"` sends nothing on: `inner_destinations = \"enforce\"` in [protect], which comes first, drops all that \
+             is not for `prefixes`; add the addresses that the probes go to to `prefixes`, so that `deliver` takes them, or to the \
+             tunnel's `bypass`; or set `inner_destinations` to \"monitor\""
+        ]
+    );
+    for (lines, guard) in [
+        ("probes = 'route'", "monitor"),
+        ("probes = 'route'", "off"),
+        ("probes = 'off'", "enforce"),
     ] {
-        assert_eq!(text.matches(value).count(), 1, "{value}");
-        text = text.replace(value, supported);
+        assert_eq!(warnings(lines, guard), [""; 0], "{lines}, {guard}");
     }
-    let config = Config::from_str(&text, "f.toml").expect("supported");
-    assert_eq!(config, valid(&text));
-    assert_eq!(config.tunnels[0].mss, Mss::Off);
-    assert_eq!(config.tunnels[0].key, Some(4200));
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(super) fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
             findings.extend(target(name, ways, facts));
         }
     }
-    if onward().any(|tunnel| tunnel.deliver == Deliver::Route) {
+    if onward().any(Tunnel::routes) {
         let others = ways.iter().filter(|way| !judged.contains(way.interface.name.as_str()));
         findings.extend(others.filter_map(by_kernel));
     }

@@ -1,4 +1,4 @@
-//! Whether the kernel forwards what comes in on an interface, without which `deliver = "route"` leads nowhere.
+//! Whether the kernel forwards what comes in on an interface, without which `deliver = "route"` and `probes = "route"` lead nowhere.
 
 use ipnet::IpNet;
 
@@ -11,7 +11,13 @@ use super::unknown;
 pub(super) fn judge(name: &str, found: &InterfaceFacts, config: &Config) -> Vec<Finding> {
     let routed = |kind| {
         let mut tunnels = config.tunnels.iter();
-        tunnels.any(|tunnel| tunnel.enabled && tunnel.deliver == Deliver::Route && tunnel.inner.contains(kind))
+        tunnels.any(|tunnel| tunnel.enabled && tunnel.routes() && tunnel.inner.contains(kind))
+    };
+    let mut tunnels = config.tunnels.iter();
+    let key = if tunnels.any(|tunnel| tunnel.enabled && tunnel.deliver == Deliver::Route) {
+        "deliver"
+    } else {
+        "probes"
     };
     // sysctl(8) takes a slash for a dot within a name.
     let device = name.replace('.', "/");
@@ -30,8 +36,8 @@ pub(super) fn judge(name: &str, found: &InterfaceFacts, config: &Config) -> Vec<
         ),
     ];
     let wanted = || families.iter().filter(|(_, kind, ..)| routed(*kind));
-    // A tunnel may carry both by default where only one is used.
-    let severity = if wanted().any(|(_, _, forwards, _)| *forwards.as_ref().unwrap_or(&true)) {
+    // Probes are not what the tunnel is for; and it may carry both by default where only one is used.
+    let severity = if key == "probes" || wanted().any(|(_, _, forwards, _)| *forwards.as_ref().unwrap_or(&true)) {
         Severity::Warning
     } else {
         Severity::Error
@@ -41,7 +47,7 @@ pub(super) fn judge(name: &str, found: &InterfaceFacts, config: &Config) -> Vec<
         Ok(false) => Some(Finding::new(
             severity,
             name,
-            format!("{family} forwarding is off: `deliver = \"route\"` leaves all to the kernel, which drops it"),
+            format!("{family} forwarding is off: `{key} = \"route\"` leaves all to the kernel, which drops it"),
             format!("run `sysctl -w {parameters}`"),
         )),
         Err(why) => {
@@ -102,6 +108,7 @@ pub(super) fn protected(name: &str, found: &InterfaceFacts, config: &Config, fac
 mod tests {
     use super::super::tests::{Case, assert_found, denied};
     use super::*;
+    use crate::config::Probes;
 
     #[test]
     fn protected_prefixes_that_nobody_serves() {
@@ -186,6 +193,17 @@ mod tests {
             },
             &[],
         );
+    }
+
+    #[test]
+    fn forwarding_of_probes() {
+        let probing = |case: &mut Case| {
+            routed(false, false)(case);
+            case.config.tunnels[0].deliver = Deliver::Stack;
+            case.config.tunnels[0].probes = Probes::Route;
+        };
+        let [v4, v6] = [OFF4, OFF6].map(|line| format!("warning: {}", line.replace("deliver =", "probes =")));
+        assert_found(probing, &[&v4, &v6]);
     }
 
     #[test]

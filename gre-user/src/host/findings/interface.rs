@@ -169,7 +169,10 @@ fn queues(name: &str, found: &InterfaceFacts, config: &Config, facts: &Facts) ->
 /// A tag that the card has taken out stays with a packet that the stack gets, and is lost with one that is redirected.
 fn vlan(name: &str, found: &InterfaceFacts, config: &Config) -> Option<Finding> {
     let sends = |tunnel: &Tunnel| {
-        tunnel.deliver != Deliver::Stack || tunnel.spread != Spread::Off || tunnel.keepalive != Keepalive::Ignore
+        tunnel.deliver != Deliver::Stack
+            || tunnel.routes()
+            || tunnel.spread != Spread::Off
+            || tunnel.keepalive != Keepalive::Ignore
     };
     let redirects = config.tunnels.iter().any(|tunnel| tunnel.enabled && sends(tunnel));
     // What the offloads are if they cannot be read is told with the other offloads.
