@@ -82,18 +82,14 @@ extern "C" fn returning_out_of_line(ctx: *mut xdp_md, tunnel: u32, place: u32) -
 /// Each failed try is a reply that another CPU was quicker to send.
 const TRIES: u32 = 16;
 
-/// Whether a tunnel may answer one more keepalive now; if so, that is one more.
+/// Whether a tunnel may answer one more keepalive now; if so, that is one more. In a flood nearly all end without having written
+/// anything, so that CPUs don't contend.
+///
+/// In place: another function's stack, on those of the decision and of [`returning_out_of_line`], is more than Linux 6.1 allows.
 #[inline(always)]
 pub(crate) fn may_answer(tunnel: u32) -> bool {
-    may_answer_out_of_line(tunnel) != 0
-}
-
-/// As above. In a flood nearly all end without having written anything, so that CPUs don't contend.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn may_answer_out_of_line(tunnel: u32) -> u32 {
     let Some(quota) = KEEPALIVES.get_ptr_mut(tunnel) else {
-        return 0;
+        return false;
     };
     // SAFETY: a pure reading of the clock.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -101,14 +97,14 @@ extern "C" fn may_answer_out_of_line(tunnel: u32) -> u32 {
         // SAFETY: an element of the map, aligned to 8 bytes.
         let seen = unsafe { quota.read_volatile() };
         let Some(due) = seen.take(now) else {
-            return 0;
+            return false;
         };
         // SAFETY: as above.
         if unsafe { compare_exchange(&raw mut (*quota).due, seen.due, due) } {
-            return 1;
+            return true;
         }
     }
-    0
+    false
 }
 
 /// Decapsulates a keepalive and turns its frame round.

@@ -83,6 +83,11 @@ pub fn ensure_built_in() -> Result<()> {
     Ok(())
 }
 
+/// The object, an ELF file; empty in a build without it.
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
 /// Tells this binary's object from another's: a hash of its bytes. Another toolchain may hash otherwise, and then has the program
 /// replaced by an equal one.
 pub fn object_id() -> u64 {

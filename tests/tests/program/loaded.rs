@@ -1,5 +1,7 @@
 //! What the kernel says about the loaded programs.
 
+mod stack;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
