@@ -23,6 +23,8 @@ const FLAVOUR: &str = "-cloud-amd64";
 
 /// Packages with parts of a kernel.
 const PARTS: [&str; 3] = ["linux-base-", "linux-binary-", "linux-modules-"];
+/// With what the names of all of them begin.
+const ALL_PARTS: &str = "linux-";
 
 /// What asks for the newest of all.
 pub(super) const NEWEST: &str = "newest";
@@ -69,7 +71,9 @@ impl Kernels {
         if !folder.is_dir() {
             // From 6.19 on the image's package is empty, and names those with its parts.
             let mut parts = self.archive.depends(&image)?;
-            parts.retain(|name| PARTS.iter().any(|part| name.starts_with(part)));
+            let there = self.archive.names(ALL_PARTS)?;
+            // An image may outlive packages beside it, and be whole all the same: what it lacks shows once it is unpacked.
+            parts.retain(|name| PARTS.iter().any(|part| name.starts_with(part)) && there.contains(name));
             parts.push(image.clone());
             self.archive.unpack(&parts, &folder)?;
         }
