@@ -8,6 +8,14 @@ pub const PLAN: &str = "/plan.json";
 /// The port for [`Message`]s. The console is another.
 pub const PORT: &str = "/dev/ttyS1";
 
+/// The MAC addresses of the machine's first two network cards, which QEMU joins.
+pub const CARDS: [&str; 2] = ["02:00:00:00:ca:00", "02:00:00:00:ca:01"];
+/// Those of two more, whose wire leads through the host: the second one has [`QUEUES`] queues, among which the hash of what is
+/// received decides.
+pub const ROUTED_CARDS: [&str; 2] = ["02:00:00:00:ca:02", "02:00:00:00:ca:03"];
+/// As many as the machine has processors.
+pub const QUEUES: usize = 2;
+
 /// What the init is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {

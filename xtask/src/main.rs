@@ -55,14 +55,7 @@ enum Task {
     /// Interpret the tests of what the kernel and the host share by Miri, which sees undefined behaviour
     Miri,
     /// Build, then run the tests on Debian's kernels in virtual machines, with the kernel's own GRE as the peer
-    VmTest {
-        /// A kernel's version or its beginning (6.12), or "newest"; several separated by commas; all if left out
-        #[arg(long = "kernel", value_name = "VERSION", value_delimiter = ',')]
-        kernels: Vec<String>,
-        /// Parts of test names
-        #[arg(value_name = "FILTER")]
-        filters: Vec<String>,
-    },
+    VmTest(vm::Options),
     /// Build, then `gre-decap check`: validate the configuration file and examine this host
     Check(GreDecap),
     /// Build, then `gre-decap load`: attach as the configuration file says, and exit
@@ -99,10 +92,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::here();
     // Before the build, which takes longer than to find out that this is not to be had.
-    if matches!(
-        task,
-        Task::Bench(_) | Task::Demo | Task::Test { .. } | Task::VmTest { .. }
-    ) {
+    if matches!(task, Task::Bench(_) | Task::Demo | Task::Test { .. } | Task::VmTest(_)) {
         packages::ensure_iproute2()?;
     }
     // Fuzzing is of host code alone.
@@ -126,7 +116,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo => demo::run(&built.binary).map(|()| ExitCode::SUCCESS),
         Task::Bench(options) => bench::run(&workspace, &built, &options),
         Task::Test { filters } => test::run(&workspace, &built, &filters),
-        Task::VmTest { kernels, filters } => vm::run(&workspace, &built, &kernels, &filters),
+        Task::VmTest(options) => vm::run(&workspace, &built, &options),
         Task::Check(passed) => become_gre_decap(&built, "check", &passed),
         Task::Load(passed) => become_gre_decap(&built, "load", &passed),
         Task::Run(passed) => become_gre_decap(&built, "run", &passed),

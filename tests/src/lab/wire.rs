@@ -1,5 +1,6 @@
 //! Raw frames on an interface, sent and captured as they are on the wire.
 
+use std::cell::RefCell;
 use std::io::IoSliceMut;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -44,6 +45,11 @@ sockopt_impl!(
     libc::PACKET_STATISTICS,
     libc::tpacket_stats
 );
+
+thread_local! {
+    /// What every frame is received into: to clear such a buffer for each takes longer than to receive most.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; LARGEST_FRAME]);
+}
 
 /// An interface, open for frames of every kind and both directions. Its own frames it does not see.
 #[derive(Debug)]
@@ -187,9 +193,12 @@ impl Wire {
     }
 
     fn receive(&self) -> nix::Result<Captured> {
-        let mut buffer = vec![0; LARGEST_FRAME];
+        BUFFER.with_borrow_mut(|buffer| self.receive_by(buffer))
+    }
+
+    fn receive_by(&self, buffer: &mut [u8]) -> nix::Result<Captured> {
         let mut control = nix::cmsg_space!(libc::tpacket_auxdata);
-        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let mut parts = [IoSliceMut::new(buffer)];
         let message = recvmsg::<LinkAddr>(
             self.socket.as_raw_fd(),
             &mut parts,

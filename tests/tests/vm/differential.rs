@@ -4,14 +4,16 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gre_common::{Delivery, Reason, Verdict, decide};
 use gre_tests::skip::say;
+use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
 use crate::outer;
-use crate::pair::{CONFIG, OPTIONAL_CHECKSUM, Pair};
+use crate::pair::{CONFIG, OPTIONAL_CHECKSUM, Pair, Received};
 use crate::support::bytes::Bytes;
 use crate::support::carry_out::carry_out;
 use crate::support::frames::cases;
@@ -20,11 +22,14 @@ use crate::support::reference::Reference;
 
 /// Frames where the environment names no other number.
 const FRAMES: u32 = 100_000;
+/// Frames that are on their way at the same time.
+const BATCH: usize = 64;
 /// The variable that does.
 const FRAMES_VARIABLE: &str = "GRE_TESTS_FRAMES";
 
 #[test]
 fn the_kernel_and_our_program_agree() -> Result<()> {
+    let started = Instant::now();
     let frames = match std::env::var(FRAMES_VARIABLE) {
         Ok(number) => number.parse().with_context(|| format!("{FRAMES_VARIABLE}={number}"))?,
         Err(_) => FRAMES,
@@ -40,21 +45,35 @@ fn the_kernel_and_our_program_agree() -> Result<()> {
     config.rng_seed = RngSeed::Fixed(seed);
 
     let both = RefCell::new(Both::new()?);
-    TestRunner::new(config)
-        .run(&cases(), |case| {
-            let compared = both.borrow_mut().compare(&case.frame);
-            compared.map_err(|error| TestCaseError::fail(format!("{error:#}")))
-        })
-        .map_err(|error| match error {
-            // The reason is that of the least frame that fails.
-            TestError::Fail(reason, _) => anyhow!("PROPTEST_RNG_SEED={seed}: {reason}\nunder{CONFIG}"),
-            TestError::Abort(reason) => anyhow!("PROPTEST_RNG_SEED={seed}: {reason}"),
-        })?;
+    let (mut runner, strategy) = (TestRunner::new(config), cases());
+    for first in (0..frames).step_by(BATCH) {
+        let trees = (first..frames.min(first + BATCH as u32)).map(|_| strategy.new_tree(&mut runner));
+        let trees: Vec<_> = trees.collect::<Result<_, _>>().map_err(|reason| anyhow!("{reason}"))?;
+        let batch: Vec<Vec<u8>> = trees.iter().map(|tree| tree.current().frame).collect();
+        let compared = both.borrow_mut().compare(&batch)?;
+        for (tree, result) in trees.into_iter().zip(compared) {
+            let Err(error) = result else { continue };
+            // By itself, and then the least like it that fails.
+            let alone = runner.run_one(tree, |case| {
+                let compared = both.borrow_mut().compare(&[case.frame]);
+                // What cannot be sent does not fail.
+                let alone = compared.and_then(|one| one.into_iter().collect());
+                alone.map_err(|error: anyhow::Error| TestCaseError::fail(format!("{error:#}")))
+            });
+            return Err(match alone {
+                Err(TestError::Fail(reason, _)) => anyhow!("PROPTEST_RNG_SEED={seed}: {reason}\nunder{CONFIG}"),
+                Err(TestError::Abort(reason)) => anyhow!("PROPTEST_RNG_SEED={seed}: {reason}"),
+                Ok(_) => error.context(format!("PROPTEST_RNG_SEED={seed}: only behind other frames")),
+            });
+        }
+    }
 
     let both = both.into_inner();
     say(&format!(
-        "{frames} frames, PROPTEST_RNG_SEED={seed}: {:?}; differences: {:?}",
-        both.agreed, both.differences
+        "{frames} frames in {} s, PROPTEST_RNG_SEED={seed}: {:?}; differences: {:?}",
+        started.elapsed().as_secs(),
+        both.agreed,
+        both.differences
     ));
     let delivered = both.agreed.get("delivered").copied().unwrap_or(0);
     // Else the frames show little.
@@ -112,20 +131,24 @@ impl Both {
         })
     }
 
-    fn compare(&mut self, frame: &[u8]) -> Result<()> {
-        let Some(frame) = self.pair.addressed(frame) else {
-            *self.agreed.entry("not sendable").or_default() += 1;
-            return Ok(());
-        };
-        let received = self.pair.receive(&frame)?;
-        let verdict = decide(&Bytes::whole(&frame), &self.reference);
-        let passed = Outcome::of(&verdict, &frame).passed;
+    /// What came of each of these frames that can be sent.
+    fn compare(&mut self, frames: &[Vec<u8>]) -> Result<Vec<Result<()>>> {
+        let sendable: Vec<_> = frames.iter().filter_map(|frame| self.pair.addressed(frame)).collect();
+        *self.agreed.entry("not sendable").or_default() += (frames.len() - sendable.len()) as u32;
+        let received = self.pair.receive(&sendable)?;
+        let pairs = sendable.iter().zip(&received);
+        Ok(pairs.map(|(frame, received)| self.judge(frame, received)).collect())
+    }
+
+    fn judge(&mut self, frame: &[u8], received: &Received) -> Result<()> {
+        let verdict = decide(&Bytes::whole(frame), &self.reference);
+        let passed = Outcome::of(&verdict, frame).passed;
         let report = || {
             format!(
                 "verdict {verdict:?}\nours {:?}\nkernel {:?}\nas a step of a fixture, if the kernel is right:\n{}",
                 received.ours.iter().map(|frame| hex(frame)).collect::<Vec<_>>(),
                 received.kernels.iter().map(|packet| hex(packet)).collect::<Vec<_>>(),
-                fixture_step(&frame, received.kernels.first().map(Vec::as_slice)),
+                fixture_step(frame, received.kernels.first().map(Vec::as_slice)),
             )
         };
         ensure!(
@@ -135,7 +158,7 @@ impl Both {
         );
         let agreed = match &verdict {
             Verdict::Deliver(delivery) => {
-                let out = carry_out(delivery, &frame, frame.len());
+                let out = carry_out(delivery, frame, frame.len());
                 let inner = match delivery.ether_type {
                     Some(_) => &out[delivery.link.len()..],
                     None => &out[..],
@@ -144,7 +167,7 @@ impl Both {
                     "delivered"
                 } else {
                     let kernels = received.kernels.first().map(Vec::as_slice);
-                    match difference_in_delivery(&frame, delivery, inner, kernels) {
+                    match difference_in_delivery(frame, delivery, inner, kernels) {
                         Some(difference) if received.kernels.len() < 2 => return self.differ(difference),
                         _ => bail!("ours delivers, the kernel does not, or something else\n{}", report()),
                     }

@@ -14,6 +14,7 @@ mod load;
 mod outer;
 mod pair;
 mod pass;
+mod queues;
 mod site;
 mod traffic;
 mod unsupported;

@@ -7,12 +7,13 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use gre_tests::frame::{Addresses, Ipv4, Link, Outer, PROTOCOL_GRE, PROTOCOL_UDP, Packet, udp_datagram};
+use gre_tests::guest::CARDS;
 use gre_tests::lab::{Lab, Namespace, Wire};
 use gre_tests::program::Program;
 use gre_tests::skip::{binary_or_skip, say};
 use gre_user::host::xdp_features;
 
-use crate::site::{take_card, virtio_cards, wait_until};
+use crate::site::{take_cards, wait_until};
 
 /// The index of the first interface of every namespace.
 const LOOPBACK: u32 = 1;
@@ -31,8 +32,9 @@ fn an_interface_gets_a_program_for_as_long_as_frames_are_redirected_to_it() -> R
         lab.namespace("server")?,
     );
     let (_, wan) = lab.veth(centre.end("wan"), router.end("wan0"))?;
-    for ((card, namespace), name) in virtio_cards()?.iter().zip([&router, &server]).zip(["lan", "lan0"]) {
-        take_card(card, namespace, name)?;
+    let names = ["lan", "lan0"];
+    take_cards(&CARDS, [&router, &server], names)?;
+    for (namespace, name) in [&router, &server].into_iter().zip(names) {
         wait_until("the card is up", || {
             Ok(namespace.ip(&format!("link show dev {name}"))?.contains("LOWER_UP"))
         })?;

@@ -1,12 +1,13 @@
 //! A scrubbing centre with a GRE device of the kernel, an origin with `gre-decap`, and a wire between them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use gre_tests::guest::{CARDS, ROUTED_CARDS};
 use gre_tests::lab::{Lab, Namespace, PATIENCE};
 use gre_tests::skip::{binary_or_skip, say};
 use serde_json::Value;
@@ -34,6 +35,8 @@ pub(crate) enum Wire {
     Generic,
     /// Two network cards of the virtual machine, joined outside, and the program in their driver, virtio_net.
     Virtio,
+    /// The same with two others, of which the origin's has several queues.
+    Queues,
 }
 
 /// The place.
@@ -55,11 +58,8 @@ impl Site {
             Wire::Veth | Wire::Generic => {
                 lab.veth(centre.end(WAN[0]), origin.end(WAN[1]))?;
             }
-            Wire::Virtio => {
-                for ((card, namespace), name) in virtio_cards()?.iter().zip([&centre, &origin]).zip(WAN) {
-                    take_card(card, namespace, name)?;
-                }
-            }
+            Wire::Virtio => take_cards(&CARDS, [&centre, &origin], WAN)?,
+            Wire::Queues => take_cards(&ROUTED_CARDS, [&centre, &origin], WAN)?,
         }
         for (namespace, interface, v4, v6) in [
             (&centre, WAN[0], format!("{CENTRE_V4} peer {ORIGIN_V4}"), CENTRE_V6),
@@ -195,46 +195,37 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) ->
     Ok(())
 }
 
-/// The two cards that the machine has for this. Those of an earlier test come back when its namespaces are gone.
-pub(crate) fn virtio_cards() -> Result<[String; 2]> {
-    let mut found = Vec::new();
-    wait_until("the machine's two network cards are there", || {
-        found.clear();
-        for entry in fs::read_dir("/sys/class/net")? {
-            let path = entry?.path();
-            let driver = fs::read_link(path.join("device/driver")).unwrap_or_default();
-            if driver.file_name().is_some_and(|name| name == "virtio_net") {
-                found.push(name_of(&path)?);
-            }
+/// Moves the machine's cards with these addresses into namespaces, where they are up under other names. Those of an earlier test
+/// come back when its namespaces are gone.
+pub(crate) fn take_cards(macs: &[&str; 2], namespaces: [&Namespace; 2], names: [&str; 2]) -> Result<()> {
+    for ((mac, namespace), name) in macs.iter().zip(namespaces).zip(names) {
+        let mut card = None;
+        wait_until(&format!("the machine's network card {mac} is there"), || {
+            card = card_with(mac)?;
+            Ok(card.is_some())
+        })?;
+        take_card(&card.context("a card")?, namespace, name)?;
+    }
+    Ok(())
+}
+
+/// The name that the card with this address has now.
+fn card_with(mac: &str) -> Result<Option<String>> {
+    for entry in fs::read_dir("/sys/class/net")? {
+        let entry = entry?;
+        // Interfaces of others come and go meanwhile.
+        let address = fs::read_to_string(entry.path().join("address")).unwrap_or_default();
+        if address.trim() == mac {
+            return Ok(Some(entry.file_name().to_string_lossy().into_owned()));
         }
-        Ok(found.len() >= 2)
-    })?;
-    found.sort();
-    found.truncate(2);
-    found
-        .try_into()
-        .map_err(|cards| anyhow::anyhow!("{cards:?} are not two"))
+    }
+    Ok(None)
 }
 
-fn name_of(path: &Path) -> Result<String> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    Ok(name.context("an interface's name")?.to_owned())
-}
-
-/// Moves a card into a namespace, where it is up under another name.
-pub(crate) fn take_card(card: &str, namespace: &Namespace, name: &str) -> Result<()> {
+fn take_card(card: &str, namespace: &Namespace, name: &str) -> Result<()> {
+    let to = namespace.path();
     let mut ip = Command::new("ip");
-    ip.args([
-        "link",
-        "set",
-        "dev",
-        card,
-        "down",
-        "name",
-        name,
-        "netns",
-        &namespace.path(),
-    ]);
+    ip.args(["link", "set", "dev", card, "down", "name", name, "netns", &to]);
     let done = ip.output().context("run ip")?;
     if !done.status.success() {
         bail!("move {card}: {}", String::from_utf8_lossy(&done.stderr));

@@ -15,12 +15,11 @@ const MODULES: [&str; 6] = ["tun", "veth", "ip_gre", "ip6_gre", "virtio_pci", "v
 /// Where programs lie inside.
 const BIN: &str = "/usr/bin";
 
-/// Variables of our own environment that the tests get: the number of frames of the differential test, and what proptest
-/// begins with.
-const PASSED_ON: [&str; 2] = ["GRE_TESTS_FRAMES", "PROPTEST_RNG_SEED"];
+/// The variable of our own environment that the tests get: what proptest begins with.
+const PASSED_ON: &str = "PROPTEST_RNG_SEED";
 
 /// Programs of this system that the tests run.
-const TOOLS: [&str; 6] = ["find", "ip", "setpriv", "sh", "sleep", "unshare"];
+const TOOLS: [&str; 7] = ["find", "ip", "readlink", "setpriv", "sh", "sleep", "unshare"];
 
 /// Packs the modules of a kernel, and a plan to run `tests` with `arguments`.
 pub(super) fn pack(
@@ -28,6 +27,7 @@ pub(super) fn pack(
     gre_decap: &Path,
     programs: &Programs,
     arguments: &[String],
+    variables: &[(String, String)],
 ) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     let mut plan = Plan::default();
@@ -49,25 +49,23 @@ pub(super) fn pack(
             name: name.clone(),
             path,
             arguments: arguments.to_vec(),
-            environment: environment(&inside),
+            environment: environment(&inside, variables),
         });
     }
     archive.add(PLAN, &serde_json::to_vec(&plan).context("the plan as JSON")?)?;
     archive.finish()
 }
 
-/// What the tests are told, some of it as they would be here.
-fn environment(gre_decap: &str) -> Vec<(String, String)> {
+/// What the tests are told.
+fn environment(gre_decap: &str, more: &[(String, String)]) -> Vec<(String, String)> {
     let own = [
         ("PATH", BIN),
         ("GRE_DECAP_BINARY", gre_decap),
         ("GRE_TESTS_MUST_RUN", "1"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let passed_on = PASSED_ON
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?)));
-    own.into_iter().chain(passed_on).collect()
+    let passed_on = env::var(PASSED_ON).map(|value| (PASSED_ON.to_owned(), value));
+    own.into_iter().chain(passed_on).chain(more.iter().cloned()).collect()
 }
 
 /// Adds a program, and the libraries that it links to.

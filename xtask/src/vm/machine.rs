@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use gre_tests::guest::Message;
 
-use super::qemu::{Accelerator, Qemu};
+use super::{
+    cable::Cable,
+    qemu::{Accelerator, Qemu},
+};
 use crate::process;
 
 /// From the start to the first message. It takes some seconds, a minute on a busy machine.
@@ -27,11 +30,12 @@ const KVM_FAILED: &str = "KVM internal error";
 /// Lines of the console that a report shows.
 const LAST_LINES: usize = 30;
 
-/// The files that a machine boots from, and the one that it writes.
+/// The files that a machine boots from, the one that it writes, and the wire between its further network cards, if it has any.
 pub(super) struct Files<'a> {
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
     pub(super) console: &'a Path,
+    pub(super) cable: Option<&'a Cable>,
 }
 
 /// Boots a machine until its init has finished, and passes on what it tells. Early kernel code sometimes fails under
@@ -71,7 +75,8 @@ enum Boot {
 }
 
 fn boot(qemu: &Qemu, accelerator: Accelerator, files: &Files<'_>) -> Result<Boot> {
-    let mut machine = Machine::start(qemu.command(accelerator, files.kernel, files.initramfs, files.console)?)?;
+    let command = qemu.command(accelerator, files.kernel, files.initramfs, files.console, files.cable)?;
+    let mut machine = Machine::start(command)?;
     let patience = match accelerator {
         Accelerator::Kvm => KVM_PATIENCE,
         Accelerator::Tcg => BOOT_PATIENCE,

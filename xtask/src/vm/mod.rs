@@ -4,6 +4,7 @@
 //! initramfs; what it tells comes out over a serial line.
 
 mod archive;
+mod cable;
 mod cpio;
 mod initramfs;
 mod kernel;
@@ -24,10 +25,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Args;
 use gre_tests::guest::Message;
 
 use self::{
     archive::Mirrors,
+    cable::Cable,
     kernel::{Kernel, Kernels, NEWEST, Version},
     machine::Files,
     programs::Programs,
@@ -36,31 +39,59 @@ use self::{
 use crate::{build::Built, summary::Summary, workspace::Workspace};
 
 /// The kernels to test on: those that Debian's releases run, and the newest.
-const KERNELS: [&str; 4] = ["5.10", "6.12", "6.18", NEWEST];
-/// The first that has what the program needs, by its series. Debian's 6.1 has, and takes the program; it is none of the default
-/// until all tests have passed there.
+const KERNELS: &[&str] = &["5.10", "6.1", "6.12", "6.18", NEWEST];
+/// Of these, the oldest that can be supported and the newest, where it is to be quick.
+const TWO_KERNELS: &[&str] = &["6.1", NEWEST];
+/// The first that has what the program needs, by its series.
 const OLDEST_SUPPORTED: [u32; 2] = [5, 18];
 /// Test programs of the package gre-tests.
-const TESTS: [&str; 5] = ["lab", "loader", "program", "vm", "wire"];
+const TESTS: &[&str] = &["lab", "loader", "program", "vm", "wire"];
+/// Those that need another kernel than this machine's.
+const TESTS_FOR_MACHINES: &[&str] = &["vm"];
+/// How the differential test's number of frames is told, and how many it is where it is to be quick.
+const FRAMES: [&str; 2] = ["GRE_TESTS_FRAMES", "5000"];
 /// Tests on kernels that are too old have this in their names, others not.
 const UNSUPPORTED: &str = "unsupported::";
+/// Tests of a network card with several queues.
+const QUEUES: &str = "queues::";
 /// Kills a load every few milliseconds of its way, which under emulation is a long one.
 const TOO_LONG: &str = "killed::a_killed_load";
 
-/// Runs the tests whose names contain one of `filters`, or all, on each of the kernels `wanted`, or on all.
-pub(crate) fn run(workspace: &Workspace, built: &Built, wanted: &[String], filters: &[String]) -> Result<ExitCode> {
+/// What to test.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A kernel's version or its beginning (6.12), or "newest"; several separated by commas; all if left out
+    #[arg(long = "kernel", value_name = "VERSION", value_delimiter = ',')]
+    kernels: Vec<String>,
+    /// Two kernels, fewer frames, and only what this machine's own kernel cannot do; what cannot be had is skipped
+    #[arg(long)]
+    quick: bool,
+    /// Parts of test names
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+}
+
+/// Runs the tests whose names contain one of the filters, or all, on each of the kernels, or on all.
+pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Result<ExitCode> {
     kernel::ensure_architecture()?;
     let folder = workspace.target().join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let mirrors = Mirrors::of_system()?;
-    let qemu = Qemu::fetch(&mirrors, &folder)?;
-    let available = Kernels::of(&mirrors, &folder)?;
-    let (versions, missing) = choose(&available, wanted)?;
+    let (qemu, available) = match fetch(&folder) {
+        Ok(fetched) => fetched,
+        Err(why) if options.quick => {
+            println!("SKIPPED all virtual machines: {why:#}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(why) => return Err(why),
+    };
+    let (versions, missing) = choose(&available, options)?;
     let kernels = versions
         .into_iter()
         .map(|version| Ok((version, available.fetch(version)?)))
         .collect::<Result<Vec<_>>>()?;
-    let programs = programs::build(workspace, built, &TESTS)?;
+    let tests = if options.quick { TESTS_FOR_MACHINES } else { TESTS };
+    let programs = programs::build(workspace, built, tests)?;
+    let filters = &options.filters;
 
     let laboratory = Laboratory {
         folder: &folder,
@@ -68,6 +99,7 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, wanted: &[String], filte
         binary: &built.binary,
         programs: &programs,
         filters,
+        environment: environment(options.quick),
     };
     let mut sum = Summary::default();
     let mut results = Vec::new();
@@ -84,7 +116,7 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, wanted: &[String], filte
         results.push(line.clone());
         sum = sum + Summary::of(line.as_bytes(), io::sink()).context("sum up")?;
         // Where nobody reads along, what is missing fails.
-        if env::var_os("CI").is_some_and(|ci| ci == "true") {
+        if !options.quick && env::var_os("CI").is_some_and(|ci| ci == "true") {
             sum = sum + Summary::failure();
         }
     }
@@ -99,25 +131,38 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, wanted: &[String], filte
     })
 }
 
+/// QEMU, and the kernels that can be had.
+fn fetch(folder: &Path) -> Result<(Qemu, Kernels)> {
+    let mirrors = Mirrors::of_system()?;
+    Ok((Qemu::fetch(&mirrors, folder)?, Kernels::of(&mirrors, folder)?))
+}
+
 /// The versions for what is wanted, and what of the default there is none for.
-fn choose<'a>(available: &'a Kernels, wanted: &'a [String]) -> Result<(Vec<&'a Version>, Vec<&'static str>)> {
+fn choose<'a>(available: &'a Kernels, options: &Options) -> Result<(Vec<&'a Version>, Vec<&'static str>)> {
     let (mut versions, mut missing) = (Vec::new(), Vec::new());
-    for wanted in wanted {
+    for wanted in &options.kernels {
         let version = available
             .find(wanted)
             .with_context(|| format!("no kernel {wanted} can be had: there are {}", available.series()))?;
         versions.push(version);
     }
-    if wanted.is_empty() {
-        for wanted in KERNELS {
+    if options.kernels.is_empty() {
+        for wanted in if options.quick { TWO_KERNELS } else { KERNELS } {
             match available.find(wanted) {
                 Some(version) => versions.push(version),
-                None => missing.push(wanted),
+                None => missing.push(*wanted),
             }
         }
     }
     versions.dedup();
     Ok((versions, missing))
+}
+
+/// Variables that the tests get beside their own and some of ours.
+fn environment(quick: bool) -> Vec<(String, String)> {
+    let [name, frames] = FRAMES;
+    let frames = env::var(name).ok().or_else(|| quick.then(|| frames.to_owned()));
+    frames.map(|frames| (name.to_owned(), frames)).into_iter().collect()
 }
 
 /// What the machines are made of.
@@ -127,6 +172,7 @@ struct Laboratory<'a> {
     binary: &'a Path,
     programs: &'a Programs,
     filters: &'a [String],
+    environment: Vec<(String, String)>,
 }
 
 /// The sums of one kernel's tests, and the time they took.
@@ -168,14 +214,31 @@ impl Laboratory<'_> {
         let run = self.folder.join("run");
         fs::create_dir_all(&run).with_context(|| format!("make {}", run.display()))?;
         let initramfs = run.join(format!("{version}.cpio"));
-        let arguments = arguments(version, self.filters);
-        let packed = initramfs::pack(&kernel.modules, self.binary, self.programs, &arguments)?;
+        let cable = match Cable::lay() {
+            Ok(cable) => Some(cable),
+            Err(why) => {
+                println!("SKIPPED {QUEUES} on Linux {version}: no wire through this host: {why:#}");
+                None
+            }
+        };
+        let mut arguments = arguments(version, self.filters);
+        if cable.is_none() && !version.is_before(OLDEST_SUPPORTED) {
+            arguments.extend(["--skip", QUEUES].map(str::to_owned));
+        }
+        let packed = initramfs::pack(
+            &kernel.modules,
+            self.binary,
+            self.programs,
+            &arguments,
+            &self.environment,
+        )?;
         fs::write(&initramfs, packed).with_context(|| format!("write {}", initramfs.display()))?;
         let console = run.join(format!("{version}.console"));
         let files = Files {
             kernel: &kernel.image,
             initramfs: &initramfs,
             console: &console,
+            cable: cable.as_ref(),
         };
         let mut report = Report::of(version);
         let done = machine::run(self.qemu, &files, |message| report.take(message));

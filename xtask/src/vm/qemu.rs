@@ -9,8 +9,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use gre_tests::guest::CARDS;
 
-use super::archive::{Archive, Installed, Mirrors};
+use super::{
+    archive::{Archive, Installed, Mirrors},
+    cable::Cable,
+};
 
 const PACKAGE: &str = "qemu-system-x86";
 /// Where packages for x86-64 have their libraries.
@@ -68,16 +72,18 @@ impl Qemu {
     }
 
     /// A machine with two processors that boots `kernel`, with the console in a file and its second serial port on
-    /// standard output.
+    /// standard output. With a cable it has two more network cards.
     pub(super) fn command(
         &self,
         accelerator: Accelerator,
         kernel: &Path,
         initramfs: &Path,
         console: &Path,
+        cable: Option<&Cable>,
     ) -> Result<Command> {
         // Whatever becomes of us, the machine does not outlive us.
-        let mut command = Command::new("setpriv");
+        let setpriv = "setpriv";
+        let mut command = cable.map_or_else(|| Command::new(setpriv), |cable| cable.command(setpriv));
         command.args(["--pdeathsig", "KILL", "--"]);
         command.arg(self.folder.join("usr/bin/qemu-system-x86_64"));
         let libraries = LIBRARIES.map(|path| self.folder.join(path)).into_iter();
@@ -97,11 +103,14 @@ impl Qemu {
         command.args(["-M", "q35", "-smp", "2", "-m", "1024"]);
         command.args(["-display", "none", "-nodefaults", "-no-reboot"]);
         // Two network cards with a cable between them.
-        for card in ["card0", "card1"] {
+        for (card, mac) in ["card0", "card1"].into_iter().zip(CARDS) {
             command.arg("-netdev").arg(format!("hubport,id={card},hubid=0"));
             command
                 .arg("-device")
-                .arg(format!("virtio-net-pci,netdev={card},romfile="));
+                .arg(format!("virtio-net-pci,netdev={card},romfile=,mac={mac}"));
+        }
+        if cable.is_some() {
+            command.args(Cable::arguments());
         }
         command.arg("-serial").arg(format!("file:{}", console.display()));
         command.args(["-serial", "stdio"]);
