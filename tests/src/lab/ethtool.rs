@@ -20,12 +20,25 @@ const ETHTOOL_GSTATS: u32 = 0x1d;
 const ETHTOOL_STSO: u32 = 0x1f;
 const ETHTOOL_SGSO: u32 = 0x24;
 const ETHTOOL_SGRO: u32 = 0x2c;
+const ETHTOOL_SRSSH: u32 = 0x47;
 const ETH_SS_STATS: u32 = 1;
 /// Bytes of a name (`ETH_GSTRING_LEN`).
 const NAME: usize = 32;
 /// Bytes of `struct ethtool_drvinfo`, and where its field `n_stats` is.
 const DRIVER_INFORMATION: usize = 196;
 const NUMBER_OF_STATISTICS: usize = 180;
+
+/// `struct ethtool_rxfh` of linux/ethtool.h without a table or key behind it: the table becomes the default one, and nothing else
+/// changes.
+#[repr(C)]
+struct EthtoolRxfh {
+    command: u32,
+    context: u32,
+    table_size: u32,
+    key_size: u32,
+    function: u8,
+    rest: [u8; 7],
+}
 
 /// `struct ethtool_value` of linux/ethtool.h.
 #[repr(C)]
@@ -49,6 +62,27 @@ impl Namespace {
     /// When there is no such interface, or it refuses.
     pub fn set_gro(&self, interface: &str, on: bool) -> Result<()> {
         self.run(|| set(interface, ETHTOOL_SGRO, on))
+    }
+
+    /// Has the hash of what an interface receives choose among its queues, each as often as any other: `ethtool -X … default`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interface, or its driver cannot.
+    pub fn choose_queues_by_hash(&self, interface: &str) -> Result<()> {
+        self.run(|| {
+            let mut rxfh = EthtoolRxfh {
+                command: ETHTOOL_SRSSH,
+                context: 0,
+                table_size: 0,
+                key_size: 0,
+                function: 0,
+                rest: [0; 7],
+            };
+            // SAFETY: this command reads a `struct ethtool_rxfh`, and as much behind it as the two sizes say: nothing.
+            unsafe { call(interface, (&raw mut rxfh).cast()) }
+                .with_context(|| format!("set the default receive hash of {interface}"))
+        })
     }
 
     /// The driver's own statistics of an interface, by name, as `ethtool -S` shows them.

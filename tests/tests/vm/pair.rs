@@ -194,9 +194,7 @@ impl Pair {
         let mut frame = frame.to_vec();
         frame.get_mut(..MAC.len())?.copy_from_slice(&MAC);
         let is_sendable = (ETHERNET_HEADER..=MTU as usize).contains(&frame.len());
-        // The kernel drops a frame whose outermost tag is cut short before a socket sees it.
-        let has_cut_tag = is_tagged(&frame) && frame.len() < ETHERNET_HEADER + TAG + 2;
-        (is_sendable && !has_cut_tag && without_tags(&frame).len() >= ETHERNET_HEADER).then_some(frame)
+        (is_sendable && is_shown(&frame) && without_tags(&frame).len() >= ETHERNET_HEADER).then_some(frame)
     }
 
     /// Sends frames to both, and waits until both have received all. The kernel gets them without their VLAN tags, for which it
@@ -234,6 +232,11 @@ impl Pair {
             }),
         })
     }
+}
+
+/// Whether a socket sees a frame: the kernel drops one whose outermost tag is cut short before (skb_vlan_untag()).
+pub(crate) fn is_shown(frame: &[u8]) -> bool {
+    !is_tagged(frame) || frame.len() >= ETHERNET_HEADER + TAG + 2
 }
 
 fn is_tagged(frame: &[u8]) -> bool {
