@@ -6,6 +6,8 @@
 //! tail call, with the program under measurement, as it was loaded. What the harness itself costs is measured with [`adjust`] or
 //! [`empty`] in that place, and subtracted.
 //!
+//! [`inject`] is for the whole path: its frames are real ones.
+//!
 //! It also notes the time after every [`BATCH`] runs, for the kernel's own answer is a truncated mean over all.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
@@ -15,6 +17,7 @@
 )]
 
 mod floors;
+mod inject;
 mod restore;
 
 use aya_ebpf::{

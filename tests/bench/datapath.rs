@@ -17,7 +17,7 @@ use gre_user::tables::{Ids, Tables};
 use nix::net::if_::if_nametoindex;
 
 /// The loopback interface, where test runs come in.
-const LOOPBACK: u32 = 1;
+pub(crate) const LOOPBACK: u32 = 1;
 /// Where delivery to an interface sends.
 const NEXT_HOP: [u8; 6] = [0x02, 0, 0, 0, 0xaa, 0x01];
 

@@ -15,8 +15,6 @@ use crate::shapes::Shape;
 /// Of `gre-ebpf/bench`.
 const BATCH: u64 = 2048;
 const MOST_WORDS: usize = 20;
-/// Batches of one measurement.
-const BATCHES: u32 = 24;
 
 /// What the harness goes on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +61,25 @@ impl Kind {
 /// What the harness keeps from run to run: as the object has it.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct State {
+pub(crate) struct State {
     runs: u64,
     random: u64,
     number: u32,
     unused: u32,
     waits: u64,
+}
+
+impl State {
+    /// At the beginning, with the sequence number before the first.
+    pub(crate) fn new(number: u32) -> Self {
+        Self {
+            runs: 0,
+            random: 0x9e37_79b9_7f4a_7c15,
+            number,
+            unused: 0,
+            waits: 0,
+        }
+    }
 }
 
 // SAFETY: numbers without padding.
@@ -95,11 +106,13 @@ pub(crate) struct Harness {
     begin: Vec<u8>,
     is_stripped: bool,
     expected: (u32, Vec<u8>),
+    /// Batches of one measurement.
+    batches: u32,
 }
 
 impl Harness {
     /// Loads the object for a shape, and makes sure that the program does the same in it as without it.
-    pub(crate) fn around(shape: &Shape, program: &mut Loaded) -> Result<Self> {
+    pub(crate) fn around(shape: &Shape, program: &mut Loaded, batches: u32) -> Result<Self> {
         let expected = program.run(&shape.frame)?;
         ensure!(
             expected.0 == shape.action,
@@ -122,15 +135,10 @@ impl Harness {
             },
             is_stripped: shape.is_stripped,
             expected,
+            batches,
         };
         harness.fill_floors(shape)?;
-        harness.set_state(State {
-            runs: 0,
-            random: 0x9e37_79b9_7f4a_7c15,
-            number: shape.first_number,
-            unused: 0,
-            waits: 0,
-        })?;
+        harness.set_state(State::new(shape.first_number))?;
         harness.check(shape)?;
         Ok(harness)
     }
@@ -140,10 +148,10 @@ impl Harness {
         self.go_on_with(kind)?;
         let state = self.state()?;
         self.set_state(State { runs: 0, ..state })?;
-        let (action, _) = self.test_run(BATCHES * BATCH as u32 + 1)?;
+        let (action, _) = self.test_run(self.batches * BATCH as u32 + 1)?;
         ensure!(action != 0, "{kind:?} was aborted");
         let times: Array<_, u64> = Array::try_from(self.ebpf.map_mut("TIMES").context("map TIMES")?)?;
-        let began: Result<Vec<_>, _> = (0..=BATCHES).map(|batch| times.get(&batch, 0)).collect();
+        let began: Result<Vec<_>, _> = (0..=self.batches).map(|batch| times.get(&batch, 0)).collect();
         Ok(Times::between(&began?, BATCH))
     }
 
@@ -222,11 +230,9 @@ impl Harness {
 
 /// Loads the object with the constants of a shape, whose frame the program makes so much shorter.
 fn load(shape: &Shape, shorter: usize) -> Result<Ebpf> {
-    let path = env::var_os("GRE_BENCH_OBJECT").context("GRE_BENCH_OBJECT is not set: use `cargo xtask bench`")?;
-    let object = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let padding = shape.padding as u32;
     let stripped = shorter as u32 - padding;
-    let (template, words) = template(shape)?;
+    let (template, words) = template(&shape.frame, shape.restored)?;
     let (sum_at, sum_len) = shape.summed;
     let constants = [
         ("STRIPPED", stripped),
@@ -243,7 +249,7 @@ fn load(shape: &Shape, shorter: usize) -> Result<Ebpf> {
         loader.override_global(name, value, true);
     }
     loader.override_global("TEMPLATE", &template[..], true);
-    let mut ebpf = loader.load(&object).context("load the benchmark's object")?;
+    let mut ebpf = loader.load(&object()?).context("load the benchmark's object")?;
     let needed = ["harness", "adjust", "empty"].into_iter().map(String::from);
     let floors = shape
         .kinds
@@ -262,16 +268,21 @@ fn load(shape: &Shape, shorter: usize) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// The frame's beginning in words, and how many of them the harness must write: none where nothing changes.
-fn template(shape: &Shape) -> Result<([u64; MOST_WORDS], u32)> {
+/// The object of `gre-ebpf/bench`.
+pub(crate) fn object() -> Result<Vec<u8>> {
+    let path = env::var_os("GRE_BENCH_OBJECT").context("GRE_BENCH_OBJECT is not set: use `cargo xtask bench`")?;
+    fs::read(&path).with_context(|| format!("read {}", path.display()))
+}
+
+/// The frame's beginning in words, and how many of them must be written in every run to restore so many bytes.
+pub(crate) fn template(frame: &[u8], restored: usize) -> Result<([u64; MOST_WORDS], u32)> {
     let mut template = [0; MOST_WORDS];
-    let words = shape.restored.div_ceil(size_of::<u64>());
+    let words = restored.div_ceil(size_of::<u64>());
     ensure!(
-        words <= MOST_WORDS && words * size_of::<u64>() <= shape.frame.len(),
-        "{} bytes are too many to restore",
-        shape.restored
+        words <= MOST_WORDS && words * size_of::<u64>() <= frame.len(),
+        "{restored} bytes are too many to restore"
     );
-    for (word, bytes) in template.iter_mut().zip(shape.frame.as_chunks().0) {
+    for (word, bytes) in template.iter_mut().zip(frame.as_chunks().0) {
         *word = u64::from_ne_bytes(*bytes);
     }
     Ok((template, words as u32))

@@ -7,6 +7,7 @@
 mod complexity;
 mod datapath;
 mod harness;
+mod live;
 mod measure;
 mod shapes;
 
@@ -27,6 +28,8 @@ use crate::shapes::{Group, Shape};
 #[derive(Serialize)]
 struct Report {
     machine: String,
+    /// What costs are in: nanoseconds, or instructions where one takes a nanosecond of the machine's own time.
+    unit: &'static str,
     rounds: usize,
     costs: Vec<Row>,
     programs: Vec<complexity::Program>,
@@ -44,6 +47,8 @@ struct Row {
 /// What the command line asks for.
 struct Options {
     quick: bool,
+    /// Time is the number of instructions, so that once is enough.
+    counting: bool,
     rounds: usize,
     filters: Vec<String>,
 }
@@ -52,6 +57,7 @@ impl Options {
     fn parse() -> Result<Self> {
         let mut options = Self {
             quick: false,
+            counting: false,
             rounds: 15,
             filters: Vec::new(),
         };
@@ -59,15 +65,21 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => (options.quick, options.rounds) = (true, 3),
+                "--counting" => (options.quick, options.counting, options.rounds) = (true, true, 1),
                 "--rounds" => {
                     let rounds = arguments.next().context("--rounds: how many?")?;
                     options.rounds = rounds.parse().with_context(|| format!("--rounds {rounds}"))?;
                 }
-                flag if flag.starts_with('-') => bail!("{flag}: there is --quick, and --rounds N"),
+                flag if flag.starts_with('-') => bail!("{flag}: there is --quick, --counting, and --rounds N"),
                 _ => options.filters.push(argument),
             }
         }
         Ok(options)
+    }
+
+    /// Batches of one measurement.
+    fn batches(&self) -> u32 {
+        if self.counting { 2 } else { 24 }
     }
 
     fn wants(&self, shape: &Shape) -> bool {
@@ -77,7 +89,11 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    match bench() {
+    let done = measure::ensure_compiled().and_then(|()| match env::args().nth(1).as_deref() {
+        Some("kernel") => live::kernel::compare(),
+        _ => bench(),
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -96,7 +112,12 @@ fn bench() -> Result<()> {
     lab.veth(host.end("lan0").address("10.0.0.1/24"), other.end("server"))?;
     prepare(&host)?;
     let report = host.run(|| run(&options))?;
-    println!("{}", serde_json::to_string_pretty(&report)?);
+    let text = if options.counting {
+        serde_json::to_string(&report)?
+    } else {
+        serde_json::to_string_pretty(&report)?
+    };
+    println!("{text}");
     Ok(())
 }
 
@@ -127,7 +148,8 @@ fn run(options: &Options) -> Result<Report> {
             loaded.insert(&shape.config, program);
         }
         let program = loaded.get_mut(&shape.config).context("it was just loaded")?;
-        benches.push(Bench::of(shape, program).with_context(|| format!("shape {}", shape.name))?);
+        let bench = Bench::of(shape, program, options.batches());
+        benches.push(bench.with_context(|| format!("shape {}", shape.name))?);
     }
     measure::settle()?;
     for round in 1..=options.rounds {
@@ -138,6 +160,11 @@ fn run(options: &Options) -> Result<Report> {
     }
     Ok(Report {
         machine: measure::machine()?,
+        unit: if options.counting {
+            "instructions"
+        } else {
+            "nanoseconds"
+        },
         rounds: options.rounds,
         costs: benches.iter().flat_map(Bench::rows).collect(),
         programs,
@@ -152,10 +179,10 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn of(shape: &'a Shape, program: &mut Loaded) -> Result<Self> {
+    fn of(shape: &'a Shape, program: &mut Loaded, batches: u32) -> Result<Self> {
         Ok(Self {
             shape,
-            harness: Harness::around(shape, program)?,
+            harness: Harness::around(shape, program, batches)?,
             series: shape.kinds.iter().map(|kind| (*kind, Series::default())).collect(),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
@@ -21,6 +21,14 @@ pub(crate) fn machine() -> Result<String> {
         "{}, Linux {release}",
         model.map_or("unknown processor", |(_, model)| model)
     ))
+}
+
+/// Refuses to measure programs that the kernel interprets: nobody runs them so.
+pub(crate) fn ensure_compiled() -> Result<()> {
+    let path = "/proc/sys/net/core/bpf_jit_enable";
+    let enabled = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    ensure!(enabled.trim() == "1", "{path} holds {}, not 1: set it", enabled.trim());
+    Ok(())
 }
 
 /// Puts this thread on one core, before all that is not real-time. Where that is not allowed it says so: the spread will show it.

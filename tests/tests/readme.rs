@@ -10,7 +10,7 @@ use gre_tests::lab::{Lab, Namespace};
 use gre_tests::skip::binary_or_skip;
 
 /// What CI and the other tests run themselves.
-const RUN_ELSEWHERE: [&str; 9] = [
+const RUN_ELSEWHERE: [&str; 11] = [
     "cargo xtask demo",
     "cargo xtask test",
     "cargo xtask build",
@@ -19,6 +19,8 @@ const RUN_ELSEWHERE: [&str; 9] = [
     // They take longer than all else together, and fetch kernels.
     "cargo xtask vm-test",
     "cargo xtask vm-test --kernel 6.12,newest interop",
+    "cargo xtask bench --kernel",
+    "cargo xtask bench --count 6.12",
     // Writes outside the laboratory; the file it copies is the one that is tested.
     "install -m 755 target/release/gre-decap /usr/local/sbin/",
     // The tests of the loader run these in a terminal, and beside a `gre-decap run`.

@@ -2,12 +2,13 @@
 //! object; here it is built and run, and what it found is shown and compared.
 
 mod control;
+mod kernel;
 mod report;
 mod targets;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitCode, Stdio},
 };
 
@@ -18,10 +19,15 @@ use crate::{
     bpf,
     build::Built,
     process::{self, cargo},
+    vm,
     workspace::Workspace,
 };
 
 use self::report::Report;
+
+/// The measuring program, and the variable by which it finds the object of `gre-ebpf/bench`.
+const PROGRAM: &str = "bench";
+const OBJECT: &str = "GRE_BENCH_OBJECT";
 
 /// What is measured, and what is done with it.
 #[derive(Args)]
@@ -32,6 +38,17 @@ pub(crate) struct Options {
     /// Measure the control plane instead: how long commands take with 1, 1,000 and 100,000 tunnels, and how much memory
     #[arg(long, conflicts_with_all = ["quick", "rounds", "baseline", "filters"])]
     control: bool,
+    /// Count instructions a packet instead, beside the kernel's own GRE, on Debian's kernels in virtual machines: a kernel's version
+    /// or its beginning, or "newest", several separated by commas; 6.12 and the newest if left out
+    #[arg(long, value_name = "VERSION", num_args = 0.., value_delimiter = ',', conflicts_with_all = ["quick", "control", "rounds", "baseline", "filters"])]
+    kernel: Option<Vec<String>>,
+    /// Draw what `--kernel` counts there, as SVG
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    chart: Option<PathBuf>,
+    /// Count instructions instead of nanoseconds, on a Debian kernel in a virtual machine, named as for --kernel: exact on the
+    /// busiest machine
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["quick", "control", "rounds", "kernel"])]
+    count: Option<String>,
     /// How often everything is measured
     #[arg(long, value_name = "N", conflicts_with = "quick")]
     rounds: Option<u32>,
@@ -51,8 +68,40 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
     if options.control {
         return control::run(&built.binary, options.json.as_deref());
     }
+    if let Some(wanted) = &options.kernel {
+        return kernel::run(
+            workspace,
+            built,
+            wanted,
+            options.json.as_deref(),
+            options.chart.as_deref(),
+        );
+    }
     let baseline = options.baseline.as_deref().map(Report::read).transpose()?;
     let bench = bpf::build_bench(workspace)?;
+    let found = match &options.count {
+        Some(kernel) => count(workspace, built, &bench, kernel, &options.filters)?,
+        None => measure(workspace, built, &bench, options)?,
+    };
+    let report = Report::parse(&found).context("the measuring program wrote no report")?;
+    if let Some(file) = &options.json {
+        fs::write(file, &found).with_context(|| format!("write {}", file.display()))?;
+    }
+    print!("{report}");
+    if options.count.is_none() {
+        print!("{}", targets::of(&report));
+    }
+    if let Some(baseline) = &baseline {
+        if !report.shares_with(baseline) {
+            bail!("the baseline has nothing that was measured now: measure both alike");
+        }
+        print!("{}", report.against(baseline));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures here, and gives the report as JSON.
+fn measure(workspace: &Workspace, built: &Built, bench: &Path, options: &Options) -> Result<String> {
     let mut measure = cargo(workspace);
     measure.args([
         "test",
@@ -60,7 +109,7 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
         "--package",
         "gre-tests",
         "--test",
-        "bench",
+        PROGRAM,
         "--target-dir",
     ]);
     measure.arg(workspace.target()).arg("--");
@@ -73,20 +122,16 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
     measure
         .args(&options.filters)
         .env("GRE_DECAP_OBJECT", &built.object)
-        .env("GRE_BENCH_OBJECT", &bench)
+        .env(OBJECT, bench)
         .stdin(Stdio::null());
-    let found = process::output(&mut measure, "see the message above")?;
-    let report = Report::parse(&found).context("the measuring program wrote no report")?;
-    if let Some(file) = &options.json {
-        fs::write(file, &found).with_context(|| format!("write {}", file.display()))?;
-    }
-    print!("{report}");
-    print!("{}", targets::of(&report));
-    if let Some(baseline) = &baseline {
-        if !report.shares_with(baseline) {
-            bail!("the baseline has nothing that was measured now: measure both with the same FILTER");
-        }
-        print!("{}", report.against(baseline));
-    }
-    Ok(ExitCode::SUCCESS)
+    process::output(&mut measure, "see the message above")
+}
+
+/// Counts instructions in a virtual machine, and gives the report as JSON.
+fn count(workspace: &Workspace, built: &Built, bench: &Path, kernel: &str, filters: &[String]) -> Result<String> {
+    let arguments = [&["--counting".to_owned()], filters].concat();
+    let wanted = [kernel.to_owned()];
+    let mut counted = vm::count(workspace, built, &wanted, (PROGRAM, &arguments), &[(OBJECT, bench)])?;
+    let written = counted.pop().context("no machine has run")?.objects;
+    written.into_iter().next().context("no report was written")
 }

@@ -13,12 +13,14 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 pub(super) struct Report {
     machine: String,
+    /// What costs are in.
+    pub(super) unit: String,
     rounds: u32,
     costs: Vec<Cost>,
     programs: Vec<Program>,
 }
 
-/// The nanoseconds that a run costs, less the harness's.
+/// What a run costs, less the harness's.
 #[derive(Deserialize)]
 pub(super) struct Cost {
     group: String,
@@ -68,9 +70,9 @@ impl Report {
         self.costs.iter().filter(move |cost| cost.group == group)
     }
 
-    /// Whether anything was measured in both.
+    /// Whether anything was measured in both, in the same unit.
     pub(super) fn shares_with(&self, other: &Self) -> bool {
-        self.costs.iter().any(|cost| other.find(&cost.name).is_some())
+        self.unit == other.unit && self.costs.iter().any(|cost| other.find(&cost.name).is_some())
     }
 
     /// What got slower since `baseline`. Machines differ, and one machine from hour to hour, so costs are held in units of each
@@ -80,7 +82,10 @@ impl Report {
             (Some(now), Some(then)) if now.median > 0.0 && then.median > 0.0 => now.median / then.median,
             _ => 1.0,
         };
-        let mut text = format!("\nSlower than the baseline, whose nanoseconds count {unit:.2} here:\n");
+        let mut text = format!(
+            "\nSlower than the baseline, whose {} count {unit:.2} here:\n",
+            baseline.unit
+        );
         let before = text.len();
         for now in self.costs.iter().filter(|cost| cost.group != FLOOR) {
             let Some(then) = baseline.find(&now.name) else {
@@ -90,9 +95,10 @@ impl Report {
             if is_slower {
                 let line = writeln!(
                     text,
-                    "  {:<45} {:>7.2} ns, was {:.2} ns",
+                    "  {:<45} {:>7.2} {}, was {:.2}",
                     now.name,
                     now.median,
+                    self.unit,
                     then.median * unit
                 );
                 line.expect("a String takes all");
@@ -109,7 +115,7 @@ impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let floor = self.find(COUNTED).map(|cost| cost.median);
         writeln!(f, "{}; {} rounds", self.machine, self.rounds)?;
-        writeln!(f, "Nanoseconds a packet, without what the harness costs:\n")?;
+        writeln!(f, "The packet's own {}, without what the harness costs:\n", self.unit)?;
         writeln!(
             f,
             "  {:<45} {:>8} {:>17} {:>8} {:>8} {:>7}",
@@ -170,6 +176,7 @@ mod tests {
         };
         Report {
             machine: "a machine".into(),
+            unit: "nanoseconds".into(),
             rounds: 3,
             costs: vec![
                 cost(FLOOR, COUNTED, floor),

@@ -21,14 +21,19 @@ const PASSED_ON: &str = "PROPTEST_RNG_SEED";
 /// Programs of this system that the tests run.
 const TOOLS: [&str; 7] = ["find", "ip", "readlink", "setpriv", "sh", "sleep", "unshare"];
 
-/// Packs the modules of a kernel, and a plan to run `tests` with `arguments`.
-pub(super) fn pack(
-    kernel_modules: &Path,
-    gre_decap: &Path,
-    programs: &Programs,
-    arguments: &[String],
-    variables: &[(String, String)],
-) -> Result<Vec<u8>> {
+/// What goes into it, beside the modules of a kernel.
+#[derive(Clone, Copy)]
+pub(super) struct Contents<'a> {
+    pub(super) gre_decap: &'a Path,
+    pub(super) programs: &'a Programs,
+    /// Variables of the programs' environment.
+    pub(super) variables: &'a [(String, String)],
+    /// Files, which programs find by variables of these names.
+    pub(super) files: &'a [(&'a str, &'a Path)],
+}
+
+/// Packs `contents`, the modules of a kernel, and a plan to run all programs with `arguments`.
+pub(super) fn pack(kernel_modules: &Path, contents: &Contents<'_>, arguments: &[String]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     let mut plan = Plan::default();
     for module in modules::in_order(kernel_modules, &MODULES)? {
@@ -36,20 +41,27 @@ pub(super) fn pack(
         archive.add(&path, &module.contents)?;
         plan.modules.push(path);
     }
-    add_program(&mut archive, &programs.init, "/init")?;
+    add_program(&mut archive, &contents.programs.init, "/init")?;
     for tool in TOOLS {
         add_program(&mut archive, &find(tool)?, &format!("{BIN}/{tool}"))?;
     }
     let inside = format!("{BIN}/gre-decap");
-    add_program(&mut archive, gre_decap, &inside)?;
-    for (name, file) in &programs.tests {
+    add_program(&mut archive, contents.gre_decap, &inside)?;
+    let mut environment = environment(&inside, contents.variables);
+    for (variable, file) in contents.files {
+        let path = format!("/files/{variable}");
+        let bytes = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        archive.add(&path, &bytes)?;
+        environment.push(((*variable).to_owned(), path));
+    }
+    for (name, file) in &contents.programs.tests {
         let path = format!("/tests/{name}");
         add_program(&mut archive, file, &path)?;
         plan.programs.push(Program {
             name: name.clone(),
             path,
             arguments: arguments.to_vec(),
-            environment: environment(&inside, variables),
+            environment: environment.clone(),
         });
     }
     archive.add(PLAN, &serde_json::to_vec(&plan).context("the plan as JSON")?)?;

@@ -79,7 +79,7 @@ fn boot(qemu: &Qemu, accelerator: Accelerator, files: &Files<'_>) -> Result<Boot
     let mut machine = Machine::start(command)?;
     let patience = match accelerator {
         Accelerator::Kvm => KVM_PATIENCE,
-        Accelerator::Tcg => BOOT_PATIENCE,
+        Accelerator::Tcg | Accelerator::Counting => BOOT_PATIENCE,
     };
     let deadline = Instant::now() + patience;
     loop {

@@ -5,6 +5,7 @@
 
 mod archive;
 mod cable;
+mod counted;
 mod cpio;
 mod initramfs;
 mod kernel;
@@ -17,7 +18,7 @@ mod qemu;
 use std::{
     env, fs, io,
     num::NonZero,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
@@ -28,12 +29,13 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use gre_tests::guest::Message;
 
+pub(crate) use self::counted::{Counted, count};
 use self::{
     archive::Mirrors,
     cable::Cable,
+    initramfs::Contents,
     kernel::{Kernel, Kernels, NEWEST, Version},
     machine::Files,
-    programs::Programs,
     qemu::Qemu,
 };
 use crate::{build::Built, summary::Summary, workspace::Workspace};
@@ -73,9 +75,7 @@ pub(crate) struct Options {
 
 /// Runs the tests whose names contain one of the filters, or all, on each of the kernels, or on all.
 pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Result<ExitCode> {
-    kernel::ensure_architecture()?;
-    let folder = workspace.target().join("vm");
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let folder = folder(workspace)?;
     let (qemu, available) = match fetch(&folder) {
         Ok(fetched) => fetched,
         Err(why) if options.quick => {
@@ -84,22 +84,23 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
         }
         Err(why) => return Err(why),
     };
-    let (versions, missing) = choose(&available, options)?;
-    let kernels = versions
-        .into_iter()
-        .map(|version| Ok((version, available.fetch(version)?)))
-        .collect::<Result<Vec<_>>>()?;
+    let default = if options.quick { TWO_KERNELS } else { KERNELS };
+    let (kernels, missing) = choose(&available, &options.kernels, default)?;
     let tests = if options.quick { TESTS_FOR_MACHINES } else { TESTS };
     let programs = programs::build(workspace, built, tests)?;
     let filters = &options.filters;
 
+    let variables = environment(options.quick);
     let laboratory = Laboratory {
         folder: &folder,
         qemu: &qemu,
-        binary: &built.binary,
-        programs: &programs,
+        contents: Contents {
+            gre_decap: &built.binary,
+            programs: &programs,
+            variables: &variables,
+            files: &[],
+        },
         filters,
-        environment: environment(options.quick),
     };
     let mut sum = Summary::default();
     let mut results = Vec::new();
@@ -131,23 +132,38 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
     })
 }
 
+/// Where all that is fetched lies.
+fn folder(workspace: &Workspace) -> Result<PathBuf> {
+    kernel::ensure_architecture()?;
+    let folder = workspace.target().join("vm");
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
+}
+
 /// QEMU, and the kernels that can be had.
 fn fetch(folder: &Path) -> Result<(Qemu, Kernels)> {
     let mirrors = Mirrors::of_system()?;
     Ok((Qemu::fetch(&mirrors, folder)?, Kernels::of(&mirrors, folder)?))
 }
 
-/// The versions for what is wanted, and what of the default there is none for.
-fn choose<'a>(available: &'a Kernels, options: &Options) -> Result<(Vec<&'a Version>, Vec<&'static str>)> {
+/// A kernel, and which it is.
+type Chosen<'a> = (&'a Version, Kernel);
+
+/// The kernels that are wanted, or else the default, fetched; and what of the default there is none for.
+fn choose<'a>(
+    available: &'a Kernels,
+    wanted: &[String],
+    default: &[&'static str],
+) -> Result<(Vec<Chosen<'a>>, Vec<&'static str>)> {
     let (mut versions, mut missing) = (Vec::new(), Vec::new());
-    for wanted in &options.kernels {
+    for wanted in wanted {
         let version = available
             .find(wanted)
             .with_context(|| format!("no kernel {wanted} can be had: there are {}", available.series()))?;
         versions.push(version);
     }
-    if options.kernels.is_empty() {
-        for wanted in if options.quick { TWO_KERNELS } else { KERNELS } {
+    if wanted.is_empty() {
+        for wanted in default {
             match available.find(wanted) {
                 Some(version) => versions.push(version),
                 None => missing.push(*wanted),
@@ -155,7 +171,10 @@ fn choose<'a>(available: &'a Kernels, options: &Options) -> Result<(Vec<&'a Vers
         }
     }
     versions.dedup();
-    Ok((versions, missing))
+    let fetched = versions
+        .into_iter()
+        .map(|version| Ok((version, available.fetch(version)?)));
+    Ok((fetched.collect::<Result<_>>()?, missing))
 }
 
 /// Variables that the tests get beside their own and some of ours.
@@ -169,10 +188,8 @@ fn environment(quick: bool) -> Vec<(String, String)> {
 struct Laboratory<'a> {
     folder: &'a Path,
     qemu: &'a Qemu,
-    binary: &'a Path,
-    programs: &'a Programs,
+    contents: Contents<'a>,
     filters: &'a [String],
-    environment: Vec<(String, String)>,
 }
 
 /// The sums of one kernel's tests, and the time they took.
@@ -211,9 +228,6 @@ impl Laboratory<'_> {
     /// Runs the tests on one kernel, and sums them up.
     fn test(&self, version: &Version, kernel: &Kernel) -> Tested {
         let started = Instant::now();
-        let run = self.folder.join("run");
-        fs::create_dir_all(&run).with_context(|| format!("make {}", run.display()))?;
-        let initramfs = run.join(format!("{version}.cpio"));
         let cable = match Cable::lay() {
             Ok(cable) => Some(cable),
             Err(why) => {
@@ -225,26 +239,49 @@ impl Laboratory<'_> {
         if cable.is_none() && !version.is_before(OLDEST_SUPPORTED) {
             arguments.extend(["--skip", QUEUES].map(str::to_owned));
         }
-        let packed = initramfs::pack(
-            &kernel.modules,
-            self.binary,
-            self.programs,
-            &arguments,
-            &self.environment,
-        )?;
+        let mut report = Report::of(version);
+        let machine = Boot {
+            folder: self.folder,
+            qemu: self.qemu,
+            contents: &self.contents,
+            cable: cable.as_ref(),
+        };
+        machine.run((version, kernel), &arguments, |message| report.take(message))?;
+        Ok((report.sum_up()?, started.elapsed()))
+    }
+}
+
+/// What a machine is booted from.
+struct Boot<'a> {
+    folder: &'a Path,
+    qemu: &'a Qemu,
+    contents: &'a Contents<'a>,
+    cable: Option<&'a Cable>,
+}
+
+impl Boot<'_> {
+    /// Boots it with this kernel, and passes on what it tells until it has run all its programs with `arguments`.
+    fn run(
+        &self,
+        (version, kernel): (&Version, &Kernel),
+        arguments: &[String],
+        tell: impl FnMut(&Message),
+    ) -> Result<()> {
+        let run = self.folder.join("run");
+        fs::create_dir_all(&run).with_context(|| format!("make {}", run.display()))?;
+        let initramfs = run.join(format!("{version}.cpio"));
+        let packed = initramfs::pack(&kernel.modules, self.contents, arguments)?;
         fs::write(&initramfs, packed).with_context(|| format!("write {}", initramfs.display()))?;
         let console = run.join(format!("{version}.console"));
         let files = Files {
             kernel: &kernel.image,
             initramfs: &initramfs,
             console: &console,
-            cable: cable.as_ref(),
+            cable: self.cable,
         };
-        let mut report = Report::of(version);
-        let done = machine::run(self.qemu, &files, |message| report.take(message));
+        let done = machine::run(self.qemu, &files, tell);
         fs::remove_file(&initramfs).with_context(|| format!("remove {}", initramfs.display()))?;
-        done?;
-        Ok((report.sum_up()?, started.elapsed()))
+        done
     }
 }
 

@@ -29,12 +29,15 @@ pub(super) enum Accelerator {
     Kvm,
     /// Translated, by QEMU.
     Tcg,
+    /// The same, for one processor whose instructions take a nanosecond of the machine's own time each.
+    Counting,
 }
 
 /// A QEMU that can be started.
 pub(super) struct Qemu {
     folder: PathBuf,
     kvm: AtomicBool,
+    is_counting: bool,
 }
 
 impl Qemu {
@@ -54,12 +57,23 @@ impl Qemu {
         Ok(Self {
             folder: unpacked,
             kvm: AtomicBool::new(kvm),
+            is_counting: false,
         })
+    }
+
+    /// The same, for machines in which time is the number of instructions.
+    pub(super) fn counting(self) -> Self {
+        Self {
+            is_counting: true,
+            ..self
+        }
     }
 
     /// How the next machine will run.
     pub(super) fn accelerator(&self) -> Accelerator {
-        if self.kvm.load(Ordering::Relaxed) {
+        if self.is_counting {
+            Accelerator::Counting
+        } else if self.kvm.load(Ordering::Relaxed) {
             Accelerator::Kvm
         } else {
             Accelerator::Tcg
@@ -71,7 +85,7 @@ impl Qemu {
         self.kvm.store(false, Ordering::Relaxed);
     }
 
-    /// A machine with two processors that boots `kernel`, with the console in a file and its second serial port on
+    /// A machine with two processors, or one that counts, that boots `kernel`, with the console in a file and its second serial port on
     /// standard output. With a cable it has two more network cards.
     pub(super) fn command(
         &self,
@@ -96,11 +110,16 @@ impl Qemu {
             command.arg("-L").arg(self.folder.join(path));
         }
         command.args(match accelerator {
-            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host", "-smp", "2"],
             // One thread for all processors has never crashed a guest.
-            Accelerator::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
+            Accelerator::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"],
+            Accelerator::Counting => ["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1"],
         });
-        command.args(["-M", "q35", "-smp", "2", "-m", "1024"]);
+        if accelerator == Accelerator::Counting {
+            // Where it has nothing to do, its time goes on at once.
+            command.args(["-icount", "shift=0,sleep=off"]);
+        }
+        command.args(["-M", "q35", "-m", "1024"]);
         command.args(["-display", "none", "-nodefaults", "-no-reboot"]);
         // Two network cards with a cable between them.
         for (card, mac) in ["card0", "card1"].into_iter().zip(CARDS) {

@@ -1,0 +1,196 @@
+//! The same frames to the kernel's own GRE receiver and to our program, on the same kernel. For `cargo xtask bench --kernel`, in a
+//! virtual machine whose clock counts instructions: there a nanosecond is one.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::injector::{Injector, Then};
+use super::site::{Counts, End, Receiver, Site};
+use crate::datapath::LOOPBACK;
+
+/// Frames of one measurement.
+const FRAMES: u32 = 8192;
+/// Measurements of each case.
+const SAMPLES: usize = 7;
+
+/// How frames come to the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Way {
+    /// Straight into it.
+    Step,
+    /// Through the driver of a veth.
+    Driver,
+}
+
+/// What becomes of the inner packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Fate {
+    /// The frame is dropped by XDP, untouched.
+    Untouched,
+    /// It meets a blackhole route.
+    Blackhole,
+    /// It arrives in a socket's queue.
+    Socket,
+    /// It leaves by another interface, the kernel's stack having found the way.
+    Forwarded,
+    /// The same by our program, as its tunnel's `deliver` says.
+    ToInterface,
+    /// The same, found in the kernel's routing table.
+    ByRoute,
+    /// It is dropped as soon as its headers are off, or in their place.
+    Dropped,
+}
+
+impl Fate {
+    fn end(self) -> End {
+        match self {
+            Self::Untouched | Self::Blackhole | Self::Dropped => End::Nowhere,
+            Self::Socket => End::Socket,
+            Self::Forwarded | Self::ToInterface | Self::ByRoute => End::Behind,
+        }
+    }
+
+    /// What is to be counted for so many frames.
+    fn counts(self, receiver: Receiver, frames: u64) -> Counts {
+        let stack = match (self, receiver) {
+            (Self::Untouched, _) | (Self::ToInterface | Self::ByRoute | Self::Dropped, Receiver::Ours) => 0,
+            (Self::Dropped, Receiver::Kernel) | (_, Receiver::Nobody | Receiver::Ours) => frames,
+            (_, Receiver::Kernel) => 2 * frames,
+        };
+        let when = |is_so| if is_so { frames } else { 0 };
+        let is_refused = self == Self::Dropped && receiver == Receiver::Ours;
+        Counts {
+            stack,
+            device: when(receiver == Receiver::Kernel && self != Self::Untouched),
+            decapsulated: when(receiver == Receiver::Ours && !is_refused),
+            refused: when(is_refused),
+            left: when(self.end() == End::Behind),
+        }
+    }
+}
+
+/// One measured case, a line of JSON.
+#[derive(Serialize)]
+struct Case {
+    way: Way,
+    receiver: Receiver,
+    fate: Fate,
+    /// Instructions a frame, of each measurement.
+    instructions: Vec<u64>,
+}
+
+/// Measures all cases, and writes each as a line of JSON.
+pub(crate) fn compare() -> Result<()> {
+    let binary = PathBuf::from(env::var_os("GRE_DECAP_BINARY").context("GRE_DECAP_BINARY is not set")?);
+    let site = Site::new(binary.clone(), 1)?;
+    let host = Host(&site);
+    {
+        let _sink = site.attach("sink")?;
+        host.measure(Way::Step, Receiver::Nobody, Fate::Untouched)?;
+        host.measure(Way::Driver, Receiver::Nobody, Fate::Untouched)?;
+    }
+    for receiver in [Receiver::Nobody, Receiver::Kernel] {
+        if receiver == Receiver::Kernel {
+            site.add_device()?;
+        }
+        let fates = [Fate::Blackhole, Fate::Socket, Fate::Forwarded];
+        {
+            // Frames can only be said to have come in by a veth on which XDP is on.
+            let _xdp = site.attach("empty")?;
+            for fate in fates {
+                host.measure(Way::Step, receiver, fate)?;
+            }
+        }
+        for fate in fates {
+            host.measure(Way::Driver, receiver, fate)?;
+        }
+    }
+    let _sink = site.drop_behind_device()?;
+    host.measure(Way::Driver, Receiver::Kernel, Fate::Dropped)?;
+    {
+        let _xdp = site.attach("empty")?;
+        host.measure(Way::Step, Receiver::Kernel, Fate::Dropped)?;
+    }
+    drop(site);
+
+    let site = Site::new(binary, 1)?;
+    let host = Host(&site);
+    let protected = "[protect]\nprefixes = [\"192.0.2.128/25\"]\ninner_destinations = \"enforce\"";
+    for (fates, tunnel, more) in [
+        (&[Fate::Blackhole, Fate::Socket, Fate::Forwarded][..], "", ""),
+        (&[Fate::ByRoute], "deliver = \"route\"", ""),
+        (
+            &[Fate::ToInterface],
+            "deliver = { interface = \"lan0\", next_hop = \"NEXT_HOP\" }",
+            "",
+        ),
+        (&[Fate::Dropped], "", protected),
+    ] {
+        site.load(tunnel, more)?;
+        for fate in fates {
+            for way in [Way::Step, Way::Driver] {
+                host.measure(way, Receiver::Ours, *fate)?;
+            }
+        }
+        site.unload()?;
+    }
+    Ok(())
+}
+
+struct Host<'a>(&'a Site);
+
+impl Host<'_> {
+    fn measure(&self, way: Way, receiver: Receiver, fate: Fate) -> Result<()> {
+        eprintln!("{way:?}, {receiver:?}, {fate:?}");
+        let instructions = self.samples(way, receiver, fate);
+        let case = Case {
+            way,
+            receiver,
+            fate,
+            instructions: instructions.with_context(|| format!("{way:?}, {receiver:?}, {fate:?}"))?,
+        };
+        println!("{}", serde_json::to_string(&case)?);
+        Ok(())
+    }
+
+    fn samples(&self, way: Way, receiver: Receiver, fate: Fate) -> Result<Vec<u64>> {
+        let Self(site) = self;
+        let end = fate.end();
+        let frame = if receiver == Receiver::Nobody && fate != Fate::Untouched {
+            site.bare(end)
+        } else {
+            site.in_gre(end)
+        };
+        let (from, interface, then) = match (way, receiver) {
+            (Way::Driver, _) => (&site.net, LOOPBACK, Then::Leave(site.net_end.index)),
+            (Way::Step, _) if fate == Fate::Untouched => (&site.host, site.wan.index, Then::Drop),
+            (Way::Step, Receiver::Ours) => (&site.host, site.wan.index, Then::Meet(site.program_id()?)),
+            (Way::Step, _) => (&site.host, site.wan.index, Then::Pass),
+        };
+        let mut injector = Injector::new(frame.bytes, then, frame.inner_at, 0)?;
+        let mut samples = Vec::new();
+        // The first warms up.
+        for sample in 0..=SAMPLES {
+            let before = site.counts(receiver)?;
+            let took = from.run(|| injector.send(FRAMES, interface))?;
+            let counted = site.counts(receiver)?.since(before);
+            let received = site.drain()?;
+            let expected = fate.counts(receiver, FRAMES.into());
+            ensure!(counted == expected, "{counted:?} of {FRAMES} frames, not {expected:?}");
+            let in_socket = if end == End::Socket { u64::from(FRAMES) } else { 0 };
+            ensure!(
+                received == in_socket,
+                "{received} of {FRAMES} frames came to the socket"
+            );
+            if sample > 0 {
+                samples.push(u64::try_from(took.as_nanos())?);
+            }
+        }
+        Ok(samples)
+    }
+}

@@ -1,0 +1,6 @@
+//! Real frames through whole hosts: [`kernel`] sends the same to the kernel's own GRE receiver and to our program, [`path`] sends
+//! them through a driver to each delivery.
+
+mod injector;
+pub(crate) mod kernel;
+mod site;

@@ -1,0 +1,357 @@
+//! A host that receives, with a wire to it and a wire out of it.
+
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::tc::TcAttachType;
+use aya::programs::xdp::XdpMode;
+use aya::programs::{SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use gre_tests::frame::{
+    Addresses, ETHERTYPE_IPV4, Gre, Ipv4, Link, Mac, Outer, PROTOCOL_GRE, PROTOCOL_UDP, Packet, udp_datagram,
+};
+use gre_tests::lab::{Interface, Lab, Namespace};
+use nix::sys::socket::{self, sockopt};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::harness::object;
+
+/// The tunnel's ends.
+const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
+const REMOTE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// Where inner packets come from.
+const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 7);
+/// Inner destinations: a route there says that they are thrown away, a socket receives them, a route leads on.
+const NOWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 180);
+const BEHIND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 240);
+/// The UDP port.
+const PORT: u16 = 443;
+/// Bytes of the inner packets' UDP payload.
+const PAYLOAD: usize = 100;
+/// Bytes that the socket holds, and that the kernel takes for a packet at most: a page and a `struct sk_buff`.
+const ROOM: usize = 256 << 20;
+
+/// The host's interfaces.
+pub(crate) const WAN: &str = "wan0";
+pub(crate) const LAN: &str = "lan0";
+/// Its neighbours' ends of the wires.
+const NET: &str = "net0";
+const RACK: &str = "rack0";
+/// The kernel's GRE device.
+const DEVICE: &str = "gre1";
+
+/// Who takes GRE off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Receiver {
+    /// Nobody: inner packets come bare.
+    Nobody,
+    /// The kernel's device.
+    Kernel,
+    /// Our program.
+    Ours,
+}
+
+/// What an inner packet is to meet at the end of its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A blackhole route.
+    Nowhere,
+    /// The queue of a UDP socket.
+    Socket,
+    /// The wire out.
+    Behind,
+}
+
+impl End {
+    fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Nowhere => NOWHERE,
+            Self::Socket => SERVER,
+            Self::Behind => BEHIND,
+        }
+    }
+}
+
+/// The host, and who it is connected to.
+pub(crate) struct Site {
+    /// Whence frames come.
+    pub(crate) net: Namespace,
+    pub(crate) host: Namespace,
+    /// Whither they go: all are dropped on arrival.
+    rack: Namespace,
+    pub(crate) net_end: Interface,
+    pub(crate) wan: Interface,
+    rack_mac: Mac,
+    socket: UdpSocket,
+    binary: PathBuf,
+    lab: Lab,
+    /// What is attached as long as this lives.
+    _attached: Vec<Ebpf>,
+}
+
+impl Site {
+    /// A host with no receiver of GRE yet, on whose wire so many queues carry each direction.
+    pub(crate) fn new(binary: PathBuf, queues: u32) -> Result<Self> {
+        let lab = Lab::new()?;
+        let (net, host, rack) = (lab.namespace("net")?, lab.namespace("host")?, lab.namespace("rack")?);
+        for namespace in [&net, &host, &rack] {
+            // Else the kernel tells its neighbours of multicast groups in its own time, which would be counted.
+            namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+        }
+        let wan_address = format!("{LOCAL}/24");
+        let (net_end, wan) = lab.veth(
+            net.end(NET).gro().queues(queues),
+            host.end(WAN).gro().queues(queues).address(&wan_address),
+        )?;
+        let (_, rack_end) = lab.veth(
+            host.end(LAN).gro().queues(queues).address("10.0.0.1/24"),
+            rack.end(RACK).gro().queues(queues),
+        )?;
+        host.sysctl("net.ipv4.ip_forward", "1")?;
+        let rack_mac = text(rack_end.mac);
+        host.ip(&format!(
+            "neighbour replace 10.0.0.2 lladdr {rack_mac} dev {LAN} nud permanent"
+        ))?;
+        host.ip(&format!("route add {BEHIND} via 10.0.0.2"))?;
+        host.ip(&format!("route add blackhole {NOWHERE}"))?;
+        host.ip(&format!("address add {SERVER}/32 dev lo"))?;
+        host.ip(&format!("route add default via 198.51.100.1 dev {WAN}"))?;
+        let socket = host.run(|| {
+            let socket = UdpSocket::bind((SERVER, PORT)).context("the socket")?;
+            socket.set_nonblocking(true)?;
+            socket::setsockopt(&socket, sockopt::RcvBufForce, &ROOM).context("room in the socket's queue")?;
+            Ok(socket)
+        })?;
+        let sink = rack.run(|| attach_xdp("sink", RACK))?;
+        Ok(Self {
+            net,
+            host,
+            rack,
+            net_end,
+            wan,
+            rack_mac: rack_end.mac,
+            socket,
+            binary,
+            lab,
+            _attached: vec![sink],
+        })
+    }
+
+    /// Makes a GRE device of the kernel's.
+    pub(crate) fn add_device(&self) -> Result<()> {
+        self.host.ip(&format!(
+            "link add name {DEVICE} type gre local {LOCAL} remote {REMOTE} ttl 64"
+        ))?;
+        self.host.ip(&format!("link set dev {DEVICE} addrgenmode none up"))?;
+        // The namespace's own device, and this one, take their settings from where they were made.
+        self.host.sysctl(&format!("net.ipv4.conf.{DEVICE}.rp_filter"), "0")
+    }
+
+    /// Drops what the kernel's device has received, at the first place there is.
+    pub(crate) fn drop_behind_device(&self) -> Result<Ebpf> {
+        self.host.run(|| {
+            let mut ebpf = EbpfLoader::new().load(&object()?)?;
+            let program: &mut SchedClassifier = ebpf.program_mut("sink_behind").context("sink_behind")?.try_into()?;
+            program.load()?;
+            program.attach(DEVICE, TcAttachType::Ingress)?;
+            Ok(ebpf)
+        })
+    }
+
+    /// Attaches one of the benchmark's own programs to the wire's end here.
+    pub(crate) fn attach(&self, program: &str) -> Result<Ebpf> {
+        self.host.run(|| attach_xdp(program, WAN))
+    }
+
+    /// Loads our program, with one tunnel and these more lines of its own, and after it these.
+    pub(crate) fn load(&self, tunnel: &str, more: &str) -> Result<()> {
+        let next_hop = text(self.rack_mac);
+        let tunnel = tunnel.replace("NEXT_HOP", &next_hop);
+        let config = format!(
+            "[[interface]]\nname = \"{WAN}\"\n[[tunnel]]\nname = \"scrub\"\nlocal = \"{LOCAL}\"\nremote = \"{REMOTE}\"\n\
+             {tunnel}\n{more}\n"
+        );
+        let file = self.lab.write_file("config.toml", &config)?;
+        self.gre_decap(&["--config", &file.to_string_lossy(), "load"]).map(drop)
+    }
+
+    pub(crate) fn unload(&self) -> Result<()> {
+        self.gre_decap(&["unload"]).map(drop)
+    }
+
+    /// The id of our program.
+    pub(crate) fn program_id(&self) -> Result<u32> {
+        let status: Value = serde_json::from_str(&self.gre_decap(&["status", "--json"])?)?;
+        let id = status["program"]["id"]
+            .as_u64()
+            .context("`status --json` names no program")?;
+        Ok(u32::try_from(id)?)
+    }
+
+    fn gre_decap(&self, arguments: &[&str]) -> Result<String> {
+        let mut command: Command = self.host.command(&self.binary);
+        let done = command.args(arguments).output().context("run gre-decap")?;
+        ensure!(
+            done.status.success(),
+            "gre-decap {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&done.stderr)
+        );
+        Ok(String::from_utf8(done.stdout)?)
+    }
+
+    /// What stands in the places where packets are counted.
+    pub(crate) fn counts(&self, receiver: Receiver) -> Result<Counts> {
+        let snmp = "/proc/thread-self/net/snmp";
+        let text = self.host.run(|| fs::read_to_string(snmp).context(snmp))?;
+        let stack = ip_in_receives(&text).with_context(|| format!("{snmp} has no InReceives"))?;
+        let (device, stats) = match receiver {
+            Receiver::Nobody => (0, Value::Null),
+            Receiver::Kernel => (self.host.statistic(DEVICE, "rx_packets")?, Value::Null),
+            Receiver::Ours => (0, serde_json::from_str(&self.gre_decap(&["stats", "--json"])?)?),
+        };
+        let ours = |count: &Value| count.as_u64().unwrap_or(0);
+        Ok(Counts {
+            stack,
+            device,
+            decapsulated: ours(&stats["tunnels"][0]["packets"]),
+            refused: ours(&stats["reasons"]["inner_destination"]),
+            left: self.rack.statistic(RACK, "rx_packets")?,
+        })
+    }
+
+    /// Empties the socket's queue; gives how many packets were in it.
+    pub(crate) fn drain(&self) -> Result<u64> {
+        let mut buffer = [0; PAYLOAD + 1];
+        let mut received = 0;
+        loop {
+            match self.socket.recv(&mut buffer) {
+                Ok(len) => {
+                    ensure!(len == PAYLOAD, "a message of {len} bytes, not {PAYLOAD}");
+                    received += 1;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(received),
+                Err(error) => return Err(error).context("receive"),
+            }
+        }
+    }
+
+    /// An inner packet in a frame of its own.
+    pub(crate) fn bare(&self, end: End) -> Frame {
+        let link = self.link();
+        Frame {
+            bytes: link.frame(ETHERTYPE_IPV4, &inner(end)),
+            inner_at: link.header_len(),
+        }
+    }
+
+    /// The same in GRE.
+    pub(crate) fn in_gre(&self, end: End) -> Frame {
+        let packet = Packet {
+            link: self.link(),
+            outer: Outer::V4(Ipv4 {
+                protocol: PROTOCOL_GRE,
+                source: REMOTE,
+                destination: LOCAL,
+                ..Ipv4::default()
+            }),
+            gre: Gre::default(),
+            payload: inner(end),
+            padding: Vec::new(),
+        };
+        Frame {
+            bytes: packet.frame(),
+            inner_at: packet.payload_offset(),
+        }
+    }
+
+    fn link(&self) -> Link {
+        Link {
+            destination: self.wan.mac,
+            source: self.net_end.mac,
+            ..Link::default()
+        }
+    }
+}
+
+/// A frame, and where in it the inner IP header begins.
+pub(crate) struct Frame {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) inner_at: usize,
+}
+
+/// Where packets were counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// IP packets that the host's stack received, outer and inner ones.
+    pub(crate) stack: u64,
+    /// Packets that the kernel's GRE device received.
+    pub(crate) device: u64,
+    /// Packets that our program decapsulated.
+    pub(crate) decapsulated: u64,
+    /// Packets that it dropped for their inner destination.
+    pub(crate) refused: u64,
+    /// Frames that arrived where the wire out leads.
+    pub(crate) left: u64,
+}
+
+impl Counts {
+    /// What was counted since.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            stack: self.stack - before.stack,
+            device: self.device - before.device,
+            decapsulated: self.decapsulated - before.decapsulated,
+            refused: self.refused - before.refused,
+            left: self.left - before.left,
+        }
+    }
+}
+
+fn attach_xdp(name: &str, interface: &str) -> Result<Ebpf> {
+    let mut ebpf = EbpfLoader::new()
+        .load(&object()?)
+        .context("load the benchmark's object")?;
+    let program: &mut Xdp = ebpf
+        .program_mut(name)
+        .with_context(|| format!("program {name}"))?
+        .try_into()?;
+    program.load().with_context(|| format!("load {name}"))?;
+    program
+        .attach(interface, XdpMode::Driver)
+        .with_context(|| format!("attach {name} to {interface}"))?;
+    Ok(ebpf)
+}
+
+/// UDP without a checksum, so that the source can change, and no receiver pays for it.
+fn inner(end: End) -> Vec<u8> {
+    const CHECKSUM_AT: usize = 6;
+    let header = Ipv4 {
+        protocol: PROTOCOL_UDP,
+        source: CLIENT,
+        destination: end.address(),
+        ..Ipv4::default()
+    };
+    let addresses = Addresses::V4(header.source, header.destination);
+    let mut datagram = udp_datagram(addresses, &[0xa5; PAYLOAD]);
+    datagram[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
+    header.packet(&datagram)
+}
+
+/// From two lines that begin with "Ip:", names and numbers.
+fn ip_in_receives(snmp: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter(|line| line.starts_with("Ip: "));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let place = names.split(' ').position(|name| name == "InReceives")?;
+    numbers.split(' ').nth(place)?.parse().ok()
+}
+
+fn text(mac: Mac) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
