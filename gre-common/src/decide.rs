@@ -12,7 +12,7 @@ use crate::{
     link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac},
     outer::{self, Chain, Outer, Payload},
     plain::Plain,
-    protect::{self, Guard, Inner, Ruling},
+    protect::{self, Guard, Inner, Passage, Ruling},
     sequence::Order,
     tunnel::{ChecksumPolicy, Cores, Deliver, InnerTypes, Tunnel},
 };
@@ -142,11 +142,9 @@ pub struct Delivery {
     pub restart: bool,
     /// Not 0 if the inner packet is a fragment. No `bool`, which would make the verifier walk all that follows twice.
     pub fragment: u16,
-    /// Whether its inner destination is not protected, and that is only monitored. Counted before the packet is touched.
-    pub monitored: bool,
-    /// Whether it is a reply to a health probe, which is delivered by route: [`Reason::Probe`].
-    pub probe: bool,
-    /// Where the payload goes.
+    /// What the rules of protection note of it.
+    pub passage: Passage,
+    /// Where the payload goes; see [`Self::way`].
     pub deliver: Deliver,
     /// The cores that the tunnel's flows are spread over.
     pub cores: Cores,
@@ -161,6 +159,16 @@ impl Delivery {
         match self.ether_type {
             Some(_) => self.inner - self.link.len(),
             None => self.inner,
+        }
+    }
+
+    /// Where it goes: a health probe's reply has a way of its own.
+    #[inline(always)]
+    pub const fn way(&self) -> Deliver {
+        if self.passage.is_probe() {
+            Deliver::Route
+        } else {
+            self.deliver
         }
     }
 
@@ -389,13 +397,8 @@ fn check<P: Packet, T: Tables, A: Address>(
         outer_bytes: at.outer_bytes,
         restart,
         fragment,
-        monitored: passage.monitored,
-        probe: passage.probe,
-        deliver: if passage.probe {
-            Deliver::Route
-        } else {
-            tunnel.policy.deliver()
-        },
+        passage,
+        deliver: tunnel.policy.deliver(),
         cores: tunnel.cores,
         mss: tunnel.policy.mss(),
     })

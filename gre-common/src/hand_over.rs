@@ -35,11 +35,11 @@ impl HandOver {
         let ethernet = if delivery.ether_type.is_none() { ETHERNET } else { 0 };
         let restart = if delivery.restart { RESTART } else { 0 };
         let fragment = if delivery.fragment != 0 { FRAGMENT } else { 0 };
-        let probe = if delivery.probe { PROBE } else { 0 };
+        let probe = if delivery.passage.is_probe() { PROBE } else { 0 };
         Self {
             tunnel: delivery.tunnel,
             rest: overhead
-                | (delivery.deliver as u32) << DELIVER_SHIFT
+                | (delivery.way() as u32) << DELIVER_SHIFT
                 | (delivery.link.tags as u32) << TAGS_SHIFT
                 | ethernet
                 | restart
@@ -97,6 +97,7 @@ mod tests {
     use crate::{
         inner::Remark,
         link::{ETHER_TYPE_IPV4, Link},
+        protect::Ruling,
         tunnel::Cores,
     };
 
@@ -126,12 +127,12 @@ mod tests {
                                 outer_bytes: overhead + 1400,
                                 restart,
                                 fragment,
-                                monitored: false,
-                                probe,
+                                passage: if probe { Ruling::PROBE } else { Ruling::DELIVER }.settle().unwrap(),
                                 deliver,
                                 cores: Cores::new(3, 5),
                                 mss: 1400,
                             };
+                            let way = if probe { Deliver::Route } else { deliver };
                             let hand_over = HandOver::of(&delivery);
                             assert_eq!(
                                 (
@@ -144,7 +145,7 @@ mod tests {
                                     hand_over.fragment(),
                                     hand_over.probe(),
                                 ),
-                                (tunnel, overhead, deliver, tags, is_ethernet, restart, fragment, probe),
+                                (tunnel, overhead, way, tags, is_ethernet, restart, fragment, probe),
                                 "{delivery:?}"
                             );
                         }

@@ -17,6 +17,7 @@ use crate::{
     inner::{self, Remark},
     link::{ETHER_TYPE_IPV6, Link, Mac},
     outer::Payload,
+    protect::Passage,
     tunnel::{Cores, Deliver, Tunnel},
 };
 
@@ -85,8 +86,7 @@ impl Returning {
             remark,
             outer_bytes: 0,
             restart: false,
-            monitored: false,
-            probe: false,
+            passage: Passage::PLAIN,
             mss: 0,
             fragment: 0,
             deliver: Deliver::Stack,

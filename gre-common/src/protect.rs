@@ -91,51 +91,40 @@ pub struct Inner {
     pub probes: bool,
 }
 
-/// What is to become of a packet that came by a tunnel.
-#[repr(u32)]
+/// What is to become of a packet that came by a tunnel, as a number: what the kernel program's function can return. Deliveries are the
+/// numbers that a [`Passage`] has, so that no verifier walks what follows once for each.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ruling {
-    /// It is delivered.
-    Deliver = 0,
-    /// It is delivered, and counted as what would be dropped: [`Reason::InnerDestinationMonitored`].
-    Monitored = 1,
-    /// [`Reason::InnerDestination`].
-    InnerDestination = 2,
-    /// [`Reason::Bypass`].
-    Bypass = 3,
-    /// Where it wants to go does not lie in the first buffer: [`Reason::Headroom`].
-    Unreadable = 4,
-    /// It is a health probe's reply, and delivered by route.
-    Probe = 5,
-    /// The same, and counted as what would be dropped, as [`Self::Monitored`].
-    MonitoredProbe = 6,
-    /// It is a health probe's reply in a frame for another host: [`Reason::OtherHost`].
-    OtherHost = 7,
-}
-
-/// How a packet is delivered that no rule stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Passage {
-    /// Whether its destination is not protected, and that is only monitored.
-    pub monitored: bool,
-    /// Whether it is a health probe's reply, delivered by route.
-    pub probe: bool,
-}
+pub struct Ruling(u32);
 
 impl Ruling {
-    /// The reverse of a cast to a number.
+    /// It is delivered.
+    pub const DELIVER: Self = Self(0);
+    /// It is delivered, and counted as what would be dropped: [`Reason::InnerDestinationMonitored`].
+    pub const MONITORED: Self = Self(Passage::MONITORED);
+    /// It is a health probe's reply, and delivered by route.
+    pub const PROBE: Self = Self(Passage::PROBE);
+    /// Both.
+    pub const MONITORED_PROBE: Self = Self(Passage::ALL);
+    /// [`Reason::InnerDestination`].
+    pub const INNER_DESTINATION: Self = Self(4);
+    /// [`Reason::Bypass`].
+    pub const BYPASS: Self = Self(5);
+    /// Where it wants to go does not lie in the first buffer: [`Reason::Headroom`].
+    pub const UNREADABLE: Self = Self(6);
+    /// It is a health probe's reply in a frame for another host: [`Reason::OtherHost`].
+    pub const OTHER_HOST: Self = Self(7);
+
+    /// The reverse of [`Self::number`].
     #[inline(always)]
     pub const fn from_number(number: u32) -> Self {
-        match number {
-            1 => Self::Monitored,
-            2 => Self::InnerDestination,
-            3 => Self::Bypass,
-            4 => Self::Unreadable,
-            5 => Self::Probe,
-            6 => Self::MonitoredProbe,
-            7 => Self::OtherHost,
-            _ => Self::Deliver,
-        }
+        Self(number)
+    }
+
+    /// As a number.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self.0
     }
 
     /// How it is delivered.
@@ -143,18 +132,40 @@ impl Ruling {
     /// # Errors
     /// Why it is not.
     #[inline(always)]
-    pub fn settle(self) -> Result<Passage, Reason> {
-        let passage = |monitored, probe| Ok(Passage { monitored, probe });
+    pub const fn settle(self) -> Result<Passage, Reason> {
         match self {
-            Self::Deliver => passage(false, false),
-            Self::Monitored => passage(true, false),
-            Self::Probe => passage(false, true),
-            Self::MonitoredProbe => passage(true, true),
-            Self::InnerDestination => Err(Reason::InnerDestination),
-            Self::Bypass => Err(Reason::Bypass),
-            Self::Unreadable => Err(Reason::Headroom),
-            Self::OtherHost => Err(Reason::OtherHost),
+            Self::INNER_DESTINATION => Err(Reason::InnerDestination),
+            Self::BYPASS => Err(Reason::Bypass),
+            Self::UNREADABLE => Err(Reason::Headroom),
+            Self::OTHER_HOST => Err(Reason::OtherHost),
+            Self(number) => Ok(Passage(number & Passage::ALL)),
         }
+    }
+}
+
+/// What is to be known of a packet that no rule stops.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passage(u32);
+
+impl Passage {
+    const MONITORED: u32 = 1;
+    const PROBE: u32 = 1 << 1;
+    const ALL: u32 = Self::MONITORED | Self::PROBE;
+
+    /// Of a packet that nothing is to be noted of.
+    pub const PLAIN: Self = Self(0);
+
+    /// Whether its inner destination is not protected, and that is only monitored. Counted before the packet is touched.
+    #[inline(always)]
+    pub const fn is_monitored(self) -> bool {
+        self.0 & Self::MONITORED != 0
+    }
+
+    /// Whether it is a reply to a health probe, which is delivered by route whatever its tunnel does with the rest: [`Reason::Probe`].
+    #[inline(always)]
+    pub const fn is_probe(self) -> bool {
+        self.0 & Self::PROBE != 0
     }
 }
 
@@ -203,15 +214,15 @@ impl Address for Ipv6 {
 #[inline(always)]
 pub fn inner<P: Packet, T: Tables>(packet: &P, tables: &T, inner: &Inner) -> Ruling {
     if !inner.bypasses && !inner.probes && tables.inner_destinations() == Guard::Off {
-        return Ruling::Deliver;
+        return Ruling::DELIVER;
     }
     let seeks_probes = inner.probes && inner.protocol != ETHER_TYPE_TEB;
     let (protocol, start) = match inner.protocol {
         // Too short for any IP in it.
-        ETHER_TYPE_TEB if inner.start + EthHdr::LEN + Ipv4Hdr::LEN > inner.end => return Ruling::Deliver,
+        ETHER_TYPE_TEB if inner.start + EthHdr::LEN + Ipv4Hdr::LEN > inner.end => return Ruling::DELIVER,
         ETHER_TYPE_TEB => match Link::parse_at(packet, inner.start) {
             Some(link) => (link.ether_type, inner.start + link.len()),
-            None => return Ruling::Unreadable,
+            None => return Ruling::UNREADABLE,
         },
         protocol => (protocol, inner.start),
     };
@@ -225,7 +236,7 @@ pub fn inner<P: Packet, T: Tables>(packet: &P, tables: &T, inner: &Inner) -> Rul
                 };
                 inner_to(packet, tables, inner, &[Be32::from_bytes(ip.dst_addr)], reply)
             }
-            None => Ruling::Unreadable,
+            None => Ruling::UNREADABLE,
         },
         ETHER_TYPE_IPV6 if start + Ipv6Hdr::LEN <= inner.end => match packet.load::<Ipv6Hdr>(start) {
             Some(ip) => {
@@ -236,9 +247,9 @@ pub fn inner<P: Packet, T: Tables>(packet: &P, tables: &T, inner: &Inner) -> Rul
                 };
                 inner_to(packet, tables, inner, &words(ip.dst_addr), reply)
             }
-            None => Ruling::Unreadable,
+            None => Ruling::UNREADABLE,
         },
-        _ => Ruling::Deliver,
+        _ => Ruling::DELIVER,
     }
 }
 
@@ -254,24 +265,24 @@ fn inner_to<P: Packet, T: Tables, A: Address>(
     reply: Option<bool>,
 ) -> Ruling {
     if inner.bypasses && destination.is_bypassed(tables, inner.tunnel) {
-        return Ruling::Bypass;
+        return Ruling::BYPASS;
     }
     let guard = tables.inner_destinations();
     let is_of_interest = guard != Guard::Off || reply != NO_REPLY;
     if !is_of_interest || destination.is_protected(tables) {
-        return Ruling::Deliver;
+        return Ruling::DELIVER;
     }
     match (guard, reply) {
-        (Guard::Enforce, _) => Ruling::InnerDestination,
-        (_, None) => Ruling::Unreadable,
-        (Guard::Off, Some(false)) => Ruling::Deliver,
-        (Guard::Monitor, Some(false)) => Ruling::Monitored,
+        (Guard::Enforce, _) => Ruling::INNER_DESTINATION,
+        (_, None) => Ruling::UNREADABLE,
+        (Guard::Off, Some(false)) => Ruling::DELIVER,
+        (Guard::Monitor, Some(false)) => Ruling::MONITORED,
         // As every packet that is forwarded (RFC 1812 section 3.3.1).
         (_, Some(true)) if !Mac::destination_at_last(packet).is_some_and(|mac| tables.is_own_mac(mac)) => {
-            Ruling::OtherHost
+            Ruling::OTHER_HOST
         }
-        (Guard::Off, Some(true)) => Ruling::Probe,
-        (Guard::Monitor, Some(true)) => Ruling::MonitoredProbe,
+        (Guard::Off, Some(true)) => Ruling::PROBE,
+        (Guard::Monitor, Some(true)) => Ruling::MONITORED_PROBE,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     frame::{Frame, write},
     redirect::Header,
     sample,
-    tables::{CORES, CPUS, FLOW_KEY, FORWARD, HAVE_INTERFACE, HAVE_ROUTE, HAVE_SPREAD},
+    tables::{CORES, CPUS, FLOW_KEY, FORWARD, HAVE_INTERFACE, HAVE_ROUTE, HAVE_SPREAD, have_probes},
 };
 
 const ROOM: usize = size_of::<HandOver>();
@@ -34,7 +34,7 @@ const ROOM: usize = size_of::<HandOver>();
 pub(crate) fn is_needed(delivery: &Delivery) -> bool {
     let is_spread = HAVE_SPREAD.load() != 0 && delivery.cores != Cores::NONE;
     let forwards = HAVE_ROUTE.load() != 0 || HAVE_INTERFACE.load() != 0;
-    is_spread || forwards && delivery.deliver != Deliver::Stack
+    is_spread || forwards && (delivery.deliver != Deliver::Stack || have_probes() && delivery.passage.is_probe())
 }
 
 /// Decapsulates a packet and hands it over. The other side counts it.

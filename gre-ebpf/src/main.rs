@@ -96,7 +96,7 @@ impl Carrier for Datapath<'_> {
 
     #[inline(always)]
     fn deliver(self, delivery: Delivery) -> u32 {
-        if tables::inner_destinations() == Guard::Monitor && delivery.monitored {
+        if tables::inner_destinations() == Guard::Monitor && delivery.passage.is_monitored() {
             refuse(self.0, delivery.tunnel, Reason::InnerDestinationMonitored as u32);
         }
         let result = if hand_over::is_needed(&delivery) {

@@ -21,7 +21,7 @@ use crate::{
 pub(crate) fn judge_inner(ctx: &XdpContext, inner: &Inner) -> Ruling {
     let (bypasses, probes) = (have_bypass() && inner.bypasses, have_probes() && inner.probes);
     if inner_destinations() == Guard::Off && !bypasses && !probes {
-        return Ruling::Deliver;
+        return Ruling::DELIVER;
     }
     let flags = u32::from(inner.bypasses) << BYPASSES_SHIFT | u32::from(inner.probes) << PROBES_SHIFT;
     let kind = u32::from(inner.protocol.get()) | flags;
@@ -36,7 +36,7 @@ pub(crate) fn judge_inner(ctx: &XdpContext, inner: &Inner) -> Ruling {
 #[unsafe(no_mangle)]
 extern "C" fn judge_inner_out_of_line(ctx: *mut xdp_md, tunnel: u32, kind: u32, start: u32, end: u32) -> u32 {
     if inner_destinations() == Guard::Off && !have_bypass() && !have_probes() {
-        return Ruling::Deliver as u32;
+        return Ruling::DELIVER.number();
     }
     let ctx = XdpContext::new(ctx);
     let inner = Inner {
@@ -47,7 +47,7 @@ extern "C" fn judge_inner_out_of_line(ctx: *mut xdp_md, tunnel: u32, kind: u32, 
         bypasses: have_bypass() && kind >> BYPASSES_SHIFT & 1 != 0,
         probes: have_probes() && kind >> PROBES_SHIFT & 1 != 0,
     };
-    protect::inner(&Frame::new(&ctx), &Maps(&ctx), &inner) as u32
+    protect::inner(&Frame::new(&ctx), &Maps(&ctx), &inner).number()
 }
 
 /// The rule on a packet that came by no tunnel.

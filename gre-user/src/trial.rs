@@ -270,7 +270,7 @@ fn is_right(verdict: Verdict, packet: &[u8], action: XdpAction, left: &[u8]) -> 
     if delivery.cores != Cores::NONE {
         return action == XdpAction::REDIRECT;
     }
-    match delivery.deliver {
+    match delivery.way() {
         Deliver::Stack => is_passed,
         // As the host's routes and neighbours have it; what has no way is the kernel's.
         Deliver::Route => is_passed || action == XdpAction::REDIRECT || action == XdpAction::DROP,

@@ -97,10 +97,10 @@ impl Outcome {
                 if lowered(delivery, frame, first).is_some() {
                     counted.insert((id, Counter::MssClamped), 1);
                 }
-                if delivery.monitored {
+                if delivery.passage.is_monitored() {
                     counted.insert((id, Counter::of(Reason::InnerDestinationMonitored)), 1);
                 }
-                if delivery.probe {
+                if delivery.passage.is_probe() {
                     counted.insert((id, Counter::of(Reason::Probe)), 1);
                 }
                 Self {

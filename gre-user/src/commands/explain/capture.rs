@@ -64,8 +64,8 @@ fn explain(offline: &Offline, packet: &Captured<'_>) -> String {
         Judgement::Decided(Verdict::Deliver(delivery)) => {
             let notes = [
                 (delivery.restart, Reason::SequenceRestart),
-                (delivery.monitored, Reason::InnerDestinationMonitored),
-                (delivery.probe, Reason::Probe),
+                (delivery.passage.is_monitored(), Reason::InnerDestinationMonitored),
+                (delivery.passage.is_probe(), Reason::Probe),
             ];
             let notes = notes.into_iter().filter(|(noted, _)| *noted);
             let notes: String = notes.map(|(_, reason)| format!(", {}", reason.name())).collect();
