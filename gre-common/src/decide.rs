@@ -6,6 +6,7 @@ use crate::{
     Action, Reason, checksum,
     endian::Be16,
     endpoints::{Address, Endpoints, Ipv4, Ipv6},
+    front::Front,
     gre::Gre,
     inner::{self, Remark},
     keepalive::Returning,
@@ -232,9 +233,12 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T) -> Verdict {
 /// its order.
 #[inline(always)]
 pub fn decide_and<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, carrier: C) -> C::Done {
-    let Some(link) = Link::parse(packet) else {
+    let Some(Front { link, may_be_gre }) = Front::read(packet) else {
         return carrier.not_ours();
     };
+    if !may_be_gre {
+        return without_tunnel(packet, tables, carrier, link, None);
+    }
     match link.ether_type {
         ETHER_TYPE_IPV4 => match outer::v4(packet, link) {
             Some(outer) => decide_gre(packet, tables, carrier, link, &outer),

@@ -21,6 +21,7 @@ pub mod extension;
 pub mod few;
 pub mod flow;
 pub mod forward;
+mod front;
 pub mod gre;
 pub mod hand_over;
 pub mod inner;

@@ -139,7 +139,7 @@ impl Link {
 }
 
 #[inline(always)]
-fn is_tag(ether_type: Be16) -> bool {
+pub(crate) fn is_tag(ether_type: Be16) -> bool {
     const DOT1Q: Be16 = Be16::from_bytes((EtherType::Ieee8021q as u16).to_ne_bytes());
     const DOT1AD: Be16 = Be16::from_bytes((EtherType::Ieee8021ad as u16).to_ne_bytes());
     ether_type == DOT1Q || ether_type == DOT1AD

@@ -12,6 +12,7 @@ use network_types::{
 use crate::{
     endian::{Be16, Be32},
     extension::ExtensionHdr,
+    front::Beginning,
     gre::GreHdr,
     hand_over::HandOver,
     link::VlanTag,
@@ -47,6 +48,10 @@ plain!(
     HandOver,
     SampleHeader
 );
+
+// SAFETY: built of integers and byte arrays. There is no padding: nothing is aligned to more than the two bytes of a tag, and each
+// part is of an even length.
+unsafe impl<const TAGS: usize> Plain for Beginning<TAGS> {}
 
 /// Reads a `T` at `offset` of `bytes`, at any alignment; `None` if it does not fit.
 ///

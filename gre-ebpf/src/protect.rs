@@ -13,7 +13,7 @@ use gre_common::{
 use crate::{
     frame::Frame,
     hand_over::{FARTHEST, LAST},
-    tables::{Maps, have_bypass, have_probes, inner_destinations, lockdown},
+    tables::{Maps, has_lockdown, have_bypass, have_probes, inner_destinations, lockdown},
 };
 
 /// Rules on a packet that came by a tunnel.
@@ -53,7 +53,7 @@ extern "C" fn judge_inner_out_of_line(ctx: *mut xdp_md, tunnel: u32, kind: u32, 
 /// The rule on a packet that came by no tunnel.
 #[inline(always)]
 pub(crate) fn breaks_lockdown(ctx: &XdpContext, link: Link) -> bool {
-    if lockdown() == Guard::Off {
+    if !has_lockdown() {
         return false;
     }
     // As above.

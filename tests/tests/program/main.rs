@@ -8,6 +8,7 @@
 mod support;
 
 mod buffers;
+mod checksum;
 mod egress;
 mod fixtures;
 mod forwarding;
