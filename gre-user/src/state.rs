@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 
 pub use self::generation::Generation;
-pub use self::lock::Locked;
+pub use self::lock::{Locked, Residence};
 
 /// Where the state is pinned unless `--root` says otherwise.
 pub const DEFAULT_ROOT: &str = "/sys/fs/bpf/gre-decap";

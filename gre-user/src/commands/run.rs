@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::output::{print, report};
 use crate::service::Service;
 use crate::settings::LogLevel;
-use crate::state::Root;
+use crate::state::{Residence, Root};
 
 /// How often the program's log records are fetched.
 const FLUSH: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// If the address cannot be listened on, the first load fails, or the detaching at the end. A file that is wrong when it is
+/// If the address cannot be listened on, another `run` stays with what is loaded, the first load fails, or the detaching at the end. A file that is wrong when it is
 /// read again is reported, and changes nothing.
 pub fn execute(file: &Path, root: &Root, options: &Options) -> Result<(), Error> {
     start_logger(options.log_level)?;
@@ -67,12 +67,17 @@ pub fn execute(file: &Path, root: &Root, options: &Options) -> Result<(), Error>
     let service = Service::new();
     drop(guard);
 
+    // Two would each detach at its own end what the other stays for.
+    let residence = root.reside(None)?;
     let loaded = load(file, root, options.log_level)?;
+    // Two that found nothing loaded may both have loaded it.
+    let residence = root.reside(residence)?;
     // From here on all ways out go by the end, unless the operator keeps the program.
     let mut resident = Resident {
         file,
         root,
         log_level: options.log_level,
+        residence,
         signals,
         host,
         records: Records::default(),
@@ -94,6 +99,8 @@ struct Resident<'a> {
     file: &'a Path,
     root: &'a Root,
     log_level: LogLevel,
+    /// Held until the end.
+    residence: Option<Residence>,
     signals: Signals,
     host: Host,
     records: Records,
@@ -123,6 +130,8 @@ impl Resident<'_> {
 
     /// Says what was loaded, and goes on with that. Returns what is in force, if that has changed.
     fn take_over(&mut self, loaded: Loaded) -> Result<Option<String>, Error> {
+        // A new folder, if others have unloaded meanwhile.
+        self.residence = self.root.reside(self.residence.take())?;
         self.host.configure(&loaded);
         let in_force = in_force(&loaded.outcome);
         self.records = Records::of(loaded.outcome, self.log_level)?;

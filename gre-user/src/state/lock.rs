@@ -1,4 +1,4 @@
-//! One process at a time changes a state folder.
+//! One process at a time changes a state folder, and one at a time stays with it.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
@@ -19,6 +19,8 @@ const TRIES: usize = 16;
 /// How long another process may change the folder before this one gives up: a load takes a second or a few, and whoever
 /// detaches at a signal must not leave the program behind because of it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the process that stays may take to end, before the next one gives up.
+const HANDING_OVER: Duration = Duration::from_secs(2);
 /// How often to look in that time.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -36,7 +38,44 @@ impl Locked {
     }
 }
 
+/// The right to stay with what is loaded under a state folder, as one `run` does, until dropped. Others may change it meanwhile.
+#[derive(Debug)]
+pub struct Residence {
+    links: Flock<File>,
+}
+
 impl Root {
+    /// Takes the right to stay, or keeps the one that was taken `before`; none while nothing is loaded.
+    ///
+    /// # Errors
+    ///
+    /// If another process has the right: its id and name are given; or if the folder cannot be read.
+    pub fn reside(&self, before: Option<Residence>) -> Result<Option<Residence>> {
+        // It stays for as long as anything is loaded, and is no matter of those who only change that.
+        let path = self.links_folder();
+        if let Some(before) = before
+            && self.is_same(&path, &before.links)?
+        {
+            return Ok(Some(before));
+        }
+        let folder = match File::open(&path) {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.unusable(&error)),
+        };
+        match lock_within(folder, HANDING_OVER) {
+            Ok(links) => Ok(Some(Residence { links })),
+            Err((folder, Errno::EWOULDBLOCK)) => {
+                let by = holder(&folder).unwrap_or_else(|| "another process".to_owned());
+                bail!(
+                    "{}: `gre-decap run` stays with it already, as {by}; stop that one first, or choose another --root",
+                    self.path().display()
+                )
+            }
+            Err((_, errno)) => Err(self.unusable(&errno.into())),
+        }
+    }
+
     /// Takes the right to change the folder, which is made if it is not there. Waits a while for another process that has it.
     ///
     /// # Errors
@@ -84,7 +123,7 @@ impl Root {
             Err(error) => return Err(self.unusable(&error)),
         };
         match lock_within(folder, PATIENCE) {
-            Ok(folder) => Ok(self.is_same(&folder)?.then(|| Locked {
+            Ok(folder) => Ok(self.is_same(self.path(), &folder)?.then(|| Locked {
                 _folder: folder,
                 root: self.clone(),
             })),
@@ -100,9 +139,9 @@ impl Root {
     }
 
     /// Whether the path still leads to the folder that was locked.
-    fn is_same(&self, folder: &File) -> Result<bool> {
+    fn is_same(&self, path: &Path, folder: &File) -> Result<bool> {
         let locked = folder.metadata().map_err(|error| self.unusable(&error))?;
-        match fs::metadata(self.path()) {
+        match fs::metadata(path) {
             Ok(there) => Ok((there.dev(), there.ino()) == (locked.dev(), locked.ino())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.unusable(&error)),

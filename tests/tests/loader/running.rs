@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::runner::Runner;
-use crate::site::{CONFIG, REMOTE, Site, site_or_return, tunnel};
+use crate::site::{CONFIG, REMOTE, ROOT, Site, site_or_return, tunnel};
 
 #[test]
 fn reloads_at_sighup_and_detaches_at_the_end() -> Result<()> {
@@ -104,5 +104,37 @@ fn logs_packets_at_debug_and_has_no_code_for_it_otherwise() -> Result<()> {
     runner.signal(Signal::SIGTERM)?;
     let (status, stdout, _) = runner.end()?;
     assert_eq!((status, stdout.as_str()), (Some(0), "unloaded from wan0\n"));
+    Ok(())
+}
+
+/// Two would each detach at its own end what the other stays for.
+#[test]
+fn one_process_at_a_time_stays() -> Result<()> {
+    let site = site_or_return!();
+    let mut first = Runner::start(&site, CONFIG, "--listen off")?;
+    first.says()?;
+    let line = format!(
+        "{ROOT}: `gre-decap run` stays with it already, as process {} (gre-decap); stop that one first, or choose another --root",
+        first.child.id()
+    );
+    // Not even what it would load is loaded.
+    site.refused(&CONFIG.replace("4200", "7"), "run --listen off", 1, &line)?;
+    // Whoever does not stay may change it.
+    site.ok(&CONFIG.replace("4200", "7"), "load")?;
+
+    // What is unloaded and loaded beside it is its own from the next reload on.
+    site.ok("", "unload")?;
+    site.ok(CONFIG, "load")?;
+    first.signal(Signal::SIGHUP)?;
+    assert_eq!(first.says()?, "nothing changed\n");
+    site.refused(CONFIG, "run --listen off", 1, &line)?;
+
+    // A killed one stands in nobody's way.
+    first.child.kill()?;
+    first.child.wait()?;
+    let mut second = Runner::start(&site, CONFIG, "--listen off")?;
+    assert_eq!(second.says()?, "nothing changed\n");
+    second.signal(Signal::SIGTERM)?;
+    assert_eq!(second.end()?.1, "unloaded from wan0\n");
     Ok(())
 }
