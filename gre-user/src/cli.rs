@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{check, drops, explain, load, run, stats, status, top, unload};
 use crate::error::Error;
@@ -111,7 +111,7 @@ struct Drops {
     #[arg(long, value_name = "NAME")]
     tunnel: Option<String>,
     /// End after so many
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = packets)]
     count: Option<NonZeroU64>,
     #[command(flatten)]
     json: Json,
@@ -139,6 +139,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How many packets to wait for.
+fn packets(text: &str) -> Result<NonZeroU64, String> {
+    let expected = |_| "expected a number of packets, at least 1".to_owned();
+    text.parse().map_err(expected)
+}
+
 /// Does what the arguments (the program's name first) ask for, and returns the process's exit status.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match execute(arguments) {
@@ -153,12 +159,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return print(&error.render().to_string());
         }
-        Err(error) => return Err(Error::Usage(usage(&error))),
+        Err(error) => return Err(Error::Usage(usage(&error, &arguments))),
     };
     let root = Root::new(cli.root);
     match cli.command {
@@ -204,13 +211,14 @@ fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
     }
 }
 
-/// Clap's words in one line: what is wrong and its tips, without the usage.
-fn usage(error: &clap::Error) -> String {
+/// Clap's words in one line: what is wrong and its tips, without the usage, and whose help tells more.
+fn usage(error: &clap::Error, arguments: &[OsString]) -> String {
+    let help = format!("see `{} --help`", command_line(arguments));
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
     ) {
-        return "no command; see `gre-decap --help`".to_owned();
+        return format!("no command; {help}");
     }
     let text = error.render().to_string();
     let lines: Vec<_> = text
@@ -220,21 +228,35 @@ fn usage(error: &clap::Error) -> String {
         .filter(|line| !line.is_empty())
         .collect();
     let line = lines.join(" ").replace(" tip: ", "; tip: ");
-    format!(
-        "{}; see `gre-decap --help`",
-        line.strip_prefix("error: ").unwrap_or(&line)
-    )
+    format!("{}; {help}", line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+/// The command that the arguments are for, without any of them: "gre-decap tunnel add".
+fn command_line(arguments: &[OsString]) -> String {
+    let cli = Cli::command();
+    let mut line = cli.get_name().to_owned();
+    // Of wrong arguments clap tells the command only when it is not to mind them.
+    let matches = cli.ignore_errors(true).try_get_matches_from(arguments);
+    let mut command = matches.as_ref().ok().and_then(clap::ArgMatches::subcommand);
+    while let Some((name, arguments)) = command {
+        line.push(' ');
+        line.push_str(name);
+        command = arguments.subcommand();
+    }
+    line
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(arguments: &str) -> Result<Cli, String> {
-        let arguments = ["gre-decap"].into_iter().chain(arguments.split_whitespace());
-        Cli::try_parse_from(arguments).map_err(|error| usage(&error))
+        let arguments: Vec<_> = ["gre-decap"]
+            .into_iter()
+            .chain(arguments.split_whitespace())
+            .map(OsString::from)
+            .collect();
+        Cli::try_parse_from(&arguments).map_err(|error| usage(&error, &arguments))
     }
 
     #[test]
@@ -278,21 +300,30 @@ mod tests {
             ),
             (
                 "load --fast",
-                "unexpected argument '--fast' found; see `gre-decap --help`",
+                "unexpected argument '--fast' found; see `gre-decap load --help`",
             ),
             (
                 "stats --watch 0",
-                "invalid value '0' for '--watch [<SECONDS>]': expected seconds from 0.1 to 86400; see `gre-decap --help`",
+                "invalid value '0' for '--watch [<SECONDS>]': expected seconds from 0.1 to 86400; see `gre-decap stats --help`",
             ),
             (
                 "explain checksum_bed",
                 "invalid value 'checksum_bed' for '[REASON]': no such reason; did you mean `checksum_bad`? `gre-decap explain` \
-                 lists all; see `gre-decap --help`",
+                 lists all; see `gre-decap explain --help`",
             ),
             (
                 "run --log-level loud",
                 "invalid value 'loud' for '--log-level <LEVEL>' [possible values: off, error, warn, info, debug, trace]; see \
-                 `gre-decap --help`",
+                 `gre-decap run --help`",
+            ),
+            ("tunnel", "no command; see `gre-decap tunnel --help`"),
+            (
+                "--root /r tunnel ad",
+                "unrecognized subcommand 'ad'; tip: a similar subcommand exists: 'add'; see `gre-decap tunnel --help`",
+            ),
+            (
+                "drops --count 0",
+                "invalid value '0' for '--count <NUMBER>': expected a number of packets, at least 1; see `gre-decap drops --help`",
             ),
         ] {
             assert_eq!(parse(arguments).unwrap_err(), line);

@@ -163,7 +163,8 @@ fn refusal(listen: &Listen, error: &io::Error) -> anyhow::Error {
         ),
         ErrorKind::AddrNotAvailable => anyhow!("--listen {listen}: is no address of this host; choose one that is"),
         ErrorKind::PermissionDenied => anyhow!("--listen {listen}: permission denied; choose another, or run as root"),
-        _ => anyhow!("--listen {listen}: cannot be listened on: {error}"),
+        ErrorKind::NotFound => anyhow!("--listen {listen}: there is no such folder; make it, or choose another path"),
+        _ => anyhow!("--listen {listen}: cannot be listened on: {error}; choose another, or `--listen off`"),
     }
 }
 

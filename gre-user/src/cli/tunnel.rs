@@ -48,7 +48,7 @@ pub(super) struct Add {
     #[arg(long, value_name = "ADDRESS", required = true, value_delimiter = ',')]
     remote: Vec<String>,
     /// The GRE key, a number; without, packets must carry none
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     key: Option<String>,
     /// How checksums are treated: optional, required, forbidden or ignore
     #[arg(long, value_name = "WORD")]
@@ -69,7 +69,7 @@ pub(super) struct Add {
     #[arg(long, value_name = "CORES")]
     spread: Option<String>,
     /// The TCP MSS that SYNs which arrive are lowered to: off or bytes
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     mss: Option<String>,
     /// An inner destination that stays encapsulated; again, or with commas, for several
     #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
@@ -78,7 +78,7 @@ pub(super) struct Add {
     #[arg(long, value_name = "WORD")]
     keepalive: Option<String>,
     /// Most keepalive replies a second
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     keepalive_rate: Option<String>,
     /// What becomes of replies to health probes: off or route
     #[arg(long, value_name = "WORD")]
@@ -192,6 +192,8 @@ fn array(values: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use clap::Parser;
 
     use super::super::{Cli, Command as Top, usage};
@@ -199,10 +201,15 @@ mod tests {
     use crate::config::Config;
 
     fn section(arguments: &str) -> Result<String, String> {
-        let arguments = ["gre-decap", "tunnel", "add"]
+        let arguments: Vec<_> = ["gre-decap", "tunnel", "add"]
             .into_iter()
-            .chain(arguments.split_whitespace());
-        match Cli::try_parse_from(arguments).map_err(|error| usage(&error))?.command {
+            .chain(arguments.split_whitespace())
+            .map(OsString::from)
+            .collect();
+        match Cli::try_parse_from(&arguments)
+            .map_err(|error| usage(&error, &arguments))?
+            .command
+        {
             Top::Tunnel(Command::Add(add)) => add.section().map_err(|error| error.to_string()),
             command => panic!("{command:?}"),
         }
@@ -267,6 +274,14 @@ mod tests {
                 "tunnel b: --key: expected an integer from 0 to 4294967295, found 4294967296",
             ),
             (
+                &format!("{ends} --key -1"),
+                "tunnel b: --key: expected an integer from 0 to 4294967295, found \"-1\"",
+            ),
+            (
+                &format!("{ends} --mss -1"),
+                "tunnel b: --mss: expected \"off\" or a number of bytes from 88 to 9216, found \"-1\"",
+            ),
+            (
                 &format!("{ends} --key 007"),
                 "tunnel b: --key: expected an integer from 0 to 4294967295, found \"007\"",
             ),
@@ -302,7 +317,7 @@ mod tests {
             ),
             (
                 "b --local 198.51.100.20",
-                "the following required arguments were not provided: --remote <ADDRESS>; see `gre-decap --help`",
+                "the following required arguments were not provided: --remote <ADDRESS>; see `gre-decap tunnel add --help`",
             ),
         ] {
             assert_eq!(added(arguments).expect_err(arguments), line, "{arguments}");

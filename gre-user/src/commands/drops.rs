@@ -164,8 +164,13 @@ impl Output {
                 let writer: Box<dyn Write> = if file == Path::new("-") {
                     Box::new(BufWriter::new(io::stdout()))
                 } else {
-                    let context = || format!("{}: cannot be made", file.display());
-                    Box::new(BufWriter::new(File::create(file).with_context(context)?))
+                    let refused = |error| {
+                        anyhow!(
+                            "--pcap {}: cannot be written: {error}; name another file",
+                            file.display()
+                        )
+                    };
+                    Box::new(BufWriter::new(File::create(file).map_err(refused)?))
                 };
                 Self::Pcap(PcapNg::begin(writer, HELD as u32).map_err(closed)?)
             }

@@ -56,7 +56,12 @@ impl<'a> Source<'a> {
                 let found = excerpt(found);
                 format!("not valid TOML: {found} is no value; write strings in quotes: \"{found}\"")
             } else {
-                format!("not valid TOML at `{}`: {}", excerpt(found), error.message())
+                // The parser's other words say what it expected.
+                let remedy = match error.message() {
+                    "duplicate key" => "; remove one",
+                    _ => "",
+                };
+                format!("not valid TOML at `{}`: {}{remedy}", excerpt(found), error.message())
             };
             self.error(span.start, message)
         })

@@ -401,6 +401,14 @@ fn one_at_a_time_reads() -> Result<()> {
 }
 
 #[test]
+fn a_capture_that_cannot_be_written_is_refused() -> Result<()> {
+    let site = site_or_return!();
+    site.ok(CONFIG, "load")?;
+    let line = "--pcap /nonexistent/x: cannot be written: No such file or directory (os error 2); name another file";
+    site.refused(CONFIG, "drops --pcap /nonexistent/x", 1, line)
+}
+
+#[test]
 fn it_ends_quietly_when_nobody_reads_on() -> Result<()> {
     let site = site_or_return!();
     site.ok(CONFIG, "load")?;

@@ -254,6 +254,9 @@ fn listens_where_it_is_told_to() -> Result<()> {
     let line = "--listen unix:/dev/shm/metrics: something else is there; choose another path";
     site.refused(CONFIG, &format!("run --listen {socket}"), 1, line)?;
 
+    let line = "--listen unix:/nonexistent/x: there is no such folder; make it, or choose another path";
+    site.refused(CONFIG, "run --listen unix:/nonexistent/x", 1, line)?;
+
     let line = "--listen 192.0.2.99:9470: is no address of this host; choose one that is";
     site.refused(CONFIG, "run --listen 192.0.2.99:9470", 1, line)?;
     Ok(())

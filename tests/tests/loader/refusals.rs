@@ -100,12 +100,12 @@ fn wrong_usage() -> Result<()> {
         ),
         (
             "load --json",
-            "unexpected argument '--json' found; see `gre-decap --help`",
+            "unexpected argument '--json' found; see `gre-decap load --help`",
         ),
         (
             "run --listen 9470",
             "invalid value '9470' for '--listen <ADDR>': expected an address and port such as 127.0.0.1:9470 or [::1]:9470, \
-             unix:/PATH, or off; see `gre-decap --help`",
+             unix:/PATH, or off; see `gre-decap run --help`",
         ),
     ] {
         site.refused(CONFIG, arguments, 2, line)?;

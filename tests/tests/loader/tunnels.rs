@@ -258,14 +258,14 @@ fn wrong_changes_are_refused_and_change_nothing() -> Result<()> {
             "add".to_owned(),
             2,
             "the following required arguments were not provided: --local <ADDRESS> --remote <ADDRESS> <NAME>; \
-         see `gre-decap --help`",
+         see `gre-decap tunnel add --help`",
         ),
         (
             "bypass".to_owned(),
             2,
-            "unrecognized subcommand 'bypass'; see `gre-decap --help`",
+            "unrecognized subcommand 'bypass'; see `gre-decap tunnel --help`",
         ),
-        (String::new(), 2, "no command; see `gre-decap --help`"),
+        (String::new(), 2, "no command; see `gre-decap tunnel --help`"),
     ] {
         site.refused("", &format!("tunnel {arguments}"), status, line)?;
     }

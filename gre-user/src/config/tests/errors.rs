@@ -68,9 +68,12 @@ fn toml() {
         ),
         (
             "unknown = 'pass'\r\nunknown = 'drop'",
-            "2: not valid TOML at `unknown`: duplicate key",
+            "2: not valid TOML at `unknown`: duplicate key; remove one",
         ),
-        ("[protect]\n[protect]", "2: not valid TOML at `protect`: duplicate key"),
+        (
+            "[protect]\n[protect]",
+            "2: not valid TOML at `protect`: duplicate key; remove one",
+        ),
         (
             "[[tunnel]\nname = 'a'",
             "1: not valid TOML: unclosed array table, expected `]`",
