@@ -33,7 +33,8 @@ fn from_load_to_unload() -> Result<()> {
         json!([{
             "name": "scrub-fra", "id": 1, "local": "198.51.100.20", "remote": ["203.0.113.10", "203.0.113.128/25"],
             "key": 4200, "checksum": "optional", "sequence": "ignore", "inner": ["ipv4", "ipv6"],
-            "deliver": "stack", "spread": "off", "mss": "off", "enabled": true
+            "deliver": "stack", "spread": "off", "mss": "off",
+            "keepalive": "ignore", "enabled": true
         }])
     );
     assert_eq!(

@@ -194,13 +194,31 @@ fn every_key_of_the_file_is_an_option() -> Result<()> {
         &json!({
             "name": "b", "id": 2, "local": "2001:db8::1", "remote": ["2001:db8::2", "2001:db8:f::/48"], "key": 16,
             "checksum": "required", "sequence": "ordered", "inner": ["ipv4", "ipv6"], "deliver": "route", "spread": "0",
-            "mss": "1400", "enabled": false, "bypass": ["10.0.0.0/30"], "keepalive_rate": 7,
+            "mss": 1400, "enabled": false, "bypass": ["10.0.0.0/30"], "keepalive": "reply", "keepalive_rate": 7,
         })
     );
     let shown = site.json("tunnel show b")?;
     assert_eq!((&shown["key"], &shown["stats"]["packets"]), (&json!(16), &json!(0)));
     let list = site.ok("", "tunnel list")?;
     assert_eq!(list.lines().count(), 3, "{list}");
+    // What few tunnels have is shown where one has it.
+    let last = |line: usize| {
+        list.lines()
+            .nth(line)
+            .map(|line| line.split_whitespace().rev().take(3).collect::<Vec<_>>())
+    };
+    assert_eq!(last(0), Some(vec!["keepalive", "bypass", "enabled"]), "{list}");
+    assert_eq!(last(1), Some(vec!["7/s", "reply,", "10.0.0.0/30"]), "{list}");
+    assert_eq!(last(2), Some(vec!["-", "-", "yes"]), "{list}");
+    site.ok(
+        "",
+        "tunnel add c --local 2001:db8::1 --remote 2001:db8::3 --deliver wan0 --next-hop 02:00:00:00:00:01",
+    )?;
+    assert_eq!(
+        site.json("tunnel show c")?["deliver"],
+        json!({"interface": "wan0", "next_hop": "02:00:00:00:00:01"})
+    );
+    site.ok("", "tunnel remove c")?;
     // A second load of what it printed has nothing to do.
     let exported = site.ok("", "tunnel export")?;
     assert!(exported.ends_with(&format!("\n{section}")), "{exported}");
