@@ -89,6 +89,17 @@ fn configuration_files_are_valid() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_service_is_the_one_that_is_packed() -> Result<()> {
+    let packed = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/gre-decap.service"))?;
+    let shown = blocks("ini")?;
+    let shown = shown.first().context("a service")?;
+    let (path, shown) = shown.split_once('\n').context("its path")?;
+    assert_eq!(path, "# /etc/systemd/system/gre-decap.service");
+    assert_eq!(shown, packed);
+    Ok(())
+}
+
 /// A host with the README's interface, and what it is connected to.
 fn host(lab: &Lab) -> Result<(Namespace, Namespace)> {
     let (host, other) = (lab.namespace("host")?, lab.namespace("other")?);

@@ -4,6 +4,7 @@ mod bench;
 mod bpf;
 mod build;
 mod demo;
+mod dist;
 mod fuzz;
 mod miri;
 mod packages;
@@ -46,6 +47,8 @@ enum Task {
     },
     /// Build, then measure what the program costs per packet, beside floors that nothing can be cheaper than; as root
     Bench(bench::Options),
+    /// Build, then pack the binary and what belongs to it into an archive for other hosts
+    Dist,
     /// Run every fuzz target for a while
     Fuzz {
         /// How long each runs
@@ -113,6 +116,7 @@ fn run(task: Task) -> Result<ExitCode> {
             );
             Ok(ExitCode::SUCCESS)
         }
+        Task::Dist => dist::run(&workspace, &built).map(|()| ExitCode::SUCCESS),
         Task::Demo => demo::run(&built.binary).map(|()| ExitCode::SUCCESS),
         Task::Bench(options) => bench::run(&workspace, &built, &options),
         Task::Test { filters } => test::run(&workspace, &built, &filters),
