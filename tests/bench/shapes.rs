@@ -1,5 +1,6 @@
 //! What is measured: kinds of packets, each with the configuration that it meets.
 
+mod protected;
 mod refused;
 mod stripped;
 mod tunnels;
@@ -27,6 +28,8 @@ pub(crate) enum Group {
     Tunnels,
     /// Decapsulated and sent on.
     Forwarded,
+    /// With rules that protect.
+    Protected,
     /// Not ours: passed as it came, uncounted.
     NotOurs,
     /// Dropped or passed as it came, and counted.
@@ -70,6 +73,7 @@ pub(crate) struct Shape {
 pub(crate) fn all() -> Result<Vec<Shape>> {
     let mut shapes = stripped::shapes();
     shapes.extend(tunnels::shapes());
+    shapes.extend(protected::shapes());
     shapes.extend(refused::shapes()?);
     Ok(shapes)
 }

@@ -15,11 +15,11 @@ pub(super) const REMOTE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 const LOCAL6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0x20);
 const REMOTE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x10);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 5, 7);
-const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
 const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, 7);
 const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x80);
 
-const IPV4: &str = r#"local = "198.51.100.20"
+pub(super) const IPV4: &str = r#"local = "198.51.100.20"
 remote = "203.0.113.10""#;
 const IPV6: &str = r#"local = "2001:db8:51::20"
 remote = "2001:db8:113::10""#;

@@ -1,0 +1,98 @@
+//! What protection costs, with few and with many prefixes, those whom it lets by above all.
+
+use std::net::Ipv4Addr;
+
+use gre_tests::frame::{Addresses, ETHERTYPE_IPV4, Ipv4, Link, PROTOCOL_TCP, tcp_segment};
+
+use super::stripped::{IPV4, LOCAL, SERVER, one, plain};
+use super::{Group, Shape, XDP_DROP, XDP_PASS};
+
+/// How many prefixes are protected.
+const COUNTS: [(u32, &str); 2] = [(10, "10"), (10_000, "10,000")];
+/// Who may come in by no tunnel, and who may not.
+const ALLOWED: Ipv4Addr = Ipv4Addr::new(198, 18, 9, 9);
+const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 18, 10, 10);
+
+pub(super) fn shapes() -> Vec<Shape> {
+    let mut shapes = off_and_on();
+    shapes.extend(COUNTS.into_iter().flat_map(inner_destinations));
+    shapes.extend(COUNTS.into_iter().flat_map(lockdown));
+    shapes
+}
+
+/// So many prefixes, that of the server among them if it `is_protected`, and these rules.
+fn protect(count: u32, is_protected: bool, rules: &str) -> String {
+    let others = (1..count).map(|number| format!("\"{}/24\"", Ipv4Addr::from_bits((10 << 24) | (number << 8))));
+    let own = format!("\"{SERVER}/32\"");
+    let first = if is_protected {
+        own
+    } else {
+        "\"192.0.2.0/26\"".to_owned()
+    };
+    let prefixes: Vec<_> = [first].into_iter().chain(others).collect();
+    let tunnel = one(IPV4, "");
+    format!("{tunnel}[protect]\nprefixes = [{}]\n{rules}\n", prefixes.join(", "))
+}
+
+/// A packet that no rule concerns, with the rules off and on.
+fn off_and_on() -> Vec<Shape> {
+    let of = |name: &str, config: String| Shape::stripped(Group::Protected, name, config, &plain()).judging_programs();
+    let off = "inner_destinations = \"off\"\nlockdown = \"off\"";
+    vec![
+        of("prefixes listed, all rules off", protect(10, true, off)),
+        of("keepalives answered", one(IPV4, "keepalive = \"reply\"")),
+        of("bypass", one(IPV4, "bypass = [\"10.9.0.0/30\"]")),
+        of("MSS lowered", one(IPV4, "mss = 1400")),
+    ]
+}
+
+fn inner_destinations((count, number): (u32, &str)) -> Vec<Shape> {
+    let rule = "inner_destinations = \"enforce\"";
+    let delivered = Shape::stripped(
+        Group::Protected,
+        format!("inner destinations, {number} prefixes"),
+        protect(count, true, rule),
+        &plain(),
+    );
+    let dropped = Shape::intact(
+        Group::Protected,
+        format!("inner destinations, {number} prefixes, dropped"),
+        protect(count, false, rule),
+        plain().frame(),
+        XDP_DROP,
+    );
+    vec![delivered.judging_programs(), dropped]
+}
+
+fn lockdown((count, number): (u32, &str)) -> Vec<Shape> {
+    let rule = format!("lockdown = \"enforce\"\nallow = [\"{ALLOWED}\"]");
+    let config = protect(count, true, &rule);
+    let in_tunnel = Shape::stripped(
+        Group::Protected,
+        format!("lockdown, {number} prefixes, by the tunnel"),
+        config.clone(),
+        &plain(),
+    );
+    let mut shapes = vec![in_tunnel.judging_programs()];
+    for (name, source, destination, action) in [
+        ("not protected", STRANGER, LOCAL, XDP_PASS),
+        ("allowed", ALLOWED, SERVER, XDP_PASS),
+        ("dropped", STRANGER, SERVER, XDP_DROP),
+    ] {
+        let header = Ipv4 {
+            protocol: PROTOCOL_TCP,
+            source,
+            destination,
+            ..Ipv4::default()
+        };
+        let segment = tcp_segment(Addresses::V4(source, destination), b"past the tunnel");
+        shapes.push(Shape::intact(
+            Group::Protected,
+            format!("lockdown, {number} prefixes, {name}"),
+            config.clone(),
+            Link::default().frame(ETHERTYPE_IPV4, &header.packet(&segment)),
+            action,
+        ));
+    }
+    shapes
+}
