@@ -16,6 +16,7 @@
     expect(internal_features, reason = "atomic addition, which the target claims not to have")
 )]
 
+mod encapsulate;
 mod floors;
 mod inject;
 mod restore;

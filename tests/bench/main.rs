@@ -91,6 +91,7 @@ impl Options {
 fn main() -> ExitCode {
     let done = measure::ensure_compiled().and_then(|()| match env::args().nth(1).as_deref() {
         Some("kernel") => live::kernel::compare(),
+        Some("path") => live::path::measure(),
         _ => bench(),
     });
     match done {

@@ -56,7 +56,7 @@ impl Fate {
     }
 
     /// What is to be counted for so many frames.
-    fn counts(self, receiver: Receiver, frames: u64) -> Counts {
+    fn counts(self, way: Way, receiver: Receiver, frames: u64) -> Counts {
         let stack = match (self, receiver) {
             (Self::Untouched, _) | (Self::ToInterface | Self::ByRoute | Self::Dropped, Receiver::Ours) => 0,
             (Self::Dropped, Receiver::Kernel) | (_, Receiver::Nobody | Receiver::Ours) => frames,
@@ -70,6 +70,7 @@ impl Fate {
             decapsulated: when(receiver == Receiver::Ours && !is_refused),
             refused: when(is_refused),
             left: when(self.end() == End::Behind),
+            came: when(way == Way::Driver),
         }
     }
 }
@@ -180,7 +181,7 @@ impl Host<'_> {
             let took = from.run(|| injector.send(FRAMES, interface))?;
             let counted = site.counts(receiver)?.since(before);
             let received = site.drain()?;
-            let expected = fate.counts(receiver, FRAMES.into());
+            let expected = fate.counts(way, receiver, FRAMES.into());
             ensure!(counted == expected, "{counted:?} of {FRAMES} frames, not {expected:?}");
             let in_socket = if end == End::Socket { u64::from(FRAMES) } else { 0 };
             ensure!(

@@ -5,10 +5,8 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use aya::programs::tc::TcAttachType;
-use aya::programs::xdp::XdpMode;
-use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use gre_tests::frame::{
     Addresses, ETHERTYPE_IPV4, Gre, Ipv4, Link, Mac, Outer, PROTOCOL_GRE, PROTOCOL_UDP, Packet, udp_datagram,
@@ -18,16 +16,18 @@ use nix::sys::socket::{self, sockopt};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::harness::object;
+use super::attach::{attach_tc, attach_xdp};
 
 /// The tunnel's ends.
 const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
 const REMOTE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// The host's way to the rest of the world.
+const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// Where inner packets come from.
-const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 7);
+pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 7);
 /// Inner destinations: a route there says that they are thrown away, a socket receives them, a route leads on.
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
-const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 180);
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 180);
 const BEHIND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 240);
 /// The UDP port.
 const PORT: u16 = 443;
@@ -121,7 +121,11 @@ impl Site {
         host.ip(&format!("route add {BEHIND} via 10.0.0.2"))?;
         host.ip(&format!("route add blackhole {NOWHERE}"))?;
         host.ip(&format!("address add {SERVER}/32 dev lo"))?;
-        host.ip(&format!("route add default via 198.51.100.1 dev {WAN}"))?;
+        let net_mac = text(net_end.mac);
+        host.ip(&format!(
+            "neighbour replace {ROUTER} lladdr {net_mac} dev {WAN} nud permanent"
+        ))?;
+        host.ip(&format!("route add default via {ROUTER} dev {WAN}"))?;
         let socket = host.run(|| {
             let socket = UdpSocket::bind((SERVER, PORT)).context("the socket")?;
             socket.set_nonblocking(true)?;
@@ -155,12 +159,42 @@ impl Site {
 
     /// Drops what the kernel's device has received, at the first place there is.
     pub(crate) fn drop_behind_device(&self) -> Result<Ebpf> {
-        self.host.run(|| {
-            let mut ebpf = EbpfLoader::new().load(&object()?)?;
-            let program: &mut SchedClassifier = ebpf.program_mut("sink_behind").context("sink_behind")?.try_into()?;
-            program.load()?;
-            program.attach(DEVICE, TcAttachType::Ingress)?;
-            Ok(ebpf)
+        self.host
+            .run(|| attach_tc(EbpfLoader::new(), "sink_behind", DEVICE, TcAttachType::Ingress))
+    }
+
+    /// Gives the client an address where frames come from, and a way to the server with room for outer headers on it.
+    pub(crate) fn connect_client(&self) -> Result<()> {
+        for (namespace, interface) in [(&self.net, NET), (&self.host, WAN)] {
+            namespace.ip(&format!("link set dev {interface} mtu 1600"))?;
+        }
+        let mac = text(self.wan.mac);
+        self.net.ip(&format!("address add {CLIENT}/32 dev {NET}"))?;
+        self.net.ip(&format!(
+            "neighbour replace {LOCAL} lladdr {mac} dev {NET} nud permanent"
+        ))?;
+        self.net
+            .ip(&format!("route add {SERVER} via {LOCAL} dev {NET} onlink mtu 1500"))
+            .map(drop)
+    }
+
+    /// Puts what leaves for here into GRE.
+    pub(crate) fn encapsulate(&self) -> Result<Ebpf> {
+        let mut outer = in_gre(&[]).ip_packet();
+        // Length and checksum are those of each packet.
+        for field in [2, 10] {
+            outer[field..field + 2].fill(0);
+        }
+        let outer: [u8; 24] = outer
+            .try_into()
+            .map_err(|_| anyhow!("the outer headers are not of 24 bytes"))?;
+        let words = outer[..20].as_chunks::<2>().0;
+        let sum: u32 = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+        self.net.run(|| {
+            let mut loader = EbpfLoader::new();
+            loader.override_global("OUTER", &outer, true);
+            loader.override_global("OUTER_SUM", &sum, true);
+            attach_tc(loader, "encapsulate", NET, TcAttachType::Egress)
         })
     }
 
@@ -223,6 +257,7 @@ impl Site {
             decapsulated: ours(&stats["tunnels"][0]["packets"]),
             refused: ours(&stats["reasons"]["inner_destination"]),
             left: self.rack.statistic(RACK, "rx_packets")?,
+            came: self.host.statistic(WAN, "rx_packets")?,
         })
     }
 
@@ -255,15 +290,7 @@ impl Site {
     pub(crate) fn in_gre(&self, end: End) -> Frame {
         let packet = Packet {
             link: self.link(),
-            outer: Outer::V4(Ipv4 {
-                protocol: PROTOCOL_GRE,
-                source: REMOTE,
-                destination: LOCAL,
-                ..Ipv4::default()
-            }),
-            gre: Gre::default(),
-            payload: inner(end),
-            padding: Vec::new(),
+            ..in_gre(&inner(end))
         };
         Frame {
             bytes: packet.frame(),
@@ -299,6 +326,8 @@ pub(crate) struct Counts {
     pub(crate) refused: u64,
     /// Frames that arrived where the wire out leads.
     pub(crate) left: u64,
+    /// Frames that the wire brought.
+    pub(crate) came: u64,
 }
 
 impl Counts {
@@ -310,23 +339,24 @@ impl Counts {
             decapsulated: self.decapsulated - before.decapsulated,
             refused: self.refused - before.refused,
             left: self.left - before.left,
+            came: self.came - before.came,
         }
     }
 }
 
-fn attach_xdp(name: &str, interface: &str) -> Result<Ebpf> {
-    let mut ebpf = EbpfLoader::new()
-        .load(&object()?)
-        .context("load the benchmark's object")?;
-    let program: &mut Xdp = ebpf
-        .program_mut(name)
-        .with_context(|| format!("program {name}"))?
-        .try_into()?;
-    program.load().with_context(|| format!("load {name}"))?;
-    program
-        .attach(interface, XdpMode::Driver)
-        .with_context(|| format!("attach {name} to {interface}"))?;
-    Ok(ebpf)
+fn in_gre(payload: &[u8]) -> Packet {
+    Packet {
+        link: Link::default(),
+        outer: Outer::V4(Ipv4 {
+            protocol: PROTOCOL_GRE,
+            source: REMOTE,
+            destination: LOCAL,
+            ..Ipv4::default()
+        }),
+        gre: Gre::default(),
+        payload: payload.to_vec(),
+        padding: Vec::new(),
+    }
 }
 
 /// UDP without a checksum, so that the source can change, and no receiver pays for it.

@@ -3,13 +3,14 @@
 
 mod control;
 mod kernel;
+mod path;
 mod report;
 mod targets;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{ExitCode, Stdio},
+    process::{Command, ExitCode, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -38,16 +39,19 @@ pub(crate) struct Options {
     /// Measure the control plane instead: how long commands take with 1, 1,000 and 100,000 tunnels, and how much memory
     #[arg(long, conflicts_with_all = ["quick", "rounds", "baseline", "filters"])]
     control: bool,
+    /// Measure whole paths instead: packets a second through a driver to each delivery, and TCP through the tunnel
+    #[arg(long, conflicts_with_all = ["control", "rounds", "baseline", "filters"])]
+    path: bool,
     /// Count instructions a packet instead, beside the kernel's own GRE, on Debian's kernels in virtual machines: a kernel's version
     /// or its beginning, or "newest", several separated by commas; 6.12 and the newest if left out
-    #[arg(long, value_name = "VERSION", num_args = 0.., value_delimiter = ',', conflicts_with_all = ["quick", "control", "rounds", "baseline", "filters"])]
+    #[arg(long, value_name = "VERSION", num_args = 0.., value_delimiter = ',', conflicts_with_all = ["quick", "control", "path", "rounds", "baseline", "filters"])]
     kernel: Option<Vec<String>>,
     /// Draw what `--kernel` counts there, as SVG
     #[arg(long, value_name = "FILE", requires = "kernel")]
     chart: Option<PathBuf>,
     /// Count instructions instead of nanoseconds, on a Debian kernel in a virtual machine, named as for --kernel: exact on the
     /// busiest machine
-    #[arg(long, value_name = "VERSION", conflicts_with_all = ["quick", "control", "rounds", "kernel"])]
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["quick", "control", "path", "rounds", "kernel"])]
     count: Option<String>,
     /// How often everything is measured
     #[arg(long, value_name = "N", conflicts_with = "quick")]
@@ -67,6 +71,9 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Result<ExitCode> {
     if options.control {
         return control::run(&built.binary, options.json.as_deref());
+    }
+    if options.path {
+        return path::run(workspace, built, options.quick, options.json.as_deref());
     }
     if let Some(wanted) = &options.kernel {
         return kernel::run(
@@ -102,8 +109,21 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
 
 /// Measures here, and gives the report as JSON.
 fn measure(workspace: &Workspace, built: &Built, bench: &Path, options: &Options) -> Result<String> {
-    let mut measure = cargo(workspace);
-    measure.args([
+    let mut measure = program(workspace, built, bench);
+    if options.quick {
+        measure.arg("--quick");
+    }
+    if let Some(rounds) = options.rounds {
+        measure.args(["--rounds", &rounds.to_string()]);
+    }
+    measure.args(&options.filters).stdin(Stdio::null());
+    process::output(&mut measure, "see the message above")
+}
+
+/// The measuring program, ready for arguments.
+fn program(workspace: &Workspace, built: &Built, bench: &Path) -> Command {
+    let mut program = cargo(workspace);
+    program.args([
         "test",
         "--quiet",
         "--package",
@@ -112,19 +132,12 @@ fn measure(workspace: &Workspace, built: &Built, bench: &Path, options: &Options
         PROGRAM,
         "--target-dir",
     ]);
-    measure.arg(workspace.target()).arg("--");
-    if options.quick {
-        measure.arg("--quick");
-    }
-    if let Some(rounds) = options.rounds {
-        measure.args(["--rounds", &rounds.to_string()]);
-    }
-    measure
-        .args(&options.filters)
+    program.arg(workspace.target()).arg("--");
+    program
         .env("GRE_DECAP_OBJECT", &built.object)
-        .env(OBJECT, bench)
-        .stdin(Stdio::null());
-    process::output(&mut measure, "see the message above")
+        .env("GRE_DECAP_BINARY", &built.binary)
+        .env(OBJECT, bench);
+    program
 }
 
 /// Counts instructions in a virtual machine, and gives the report as JSON.
