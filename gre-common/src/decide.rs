@@ -59,9 +59,10 @@ pub trait Tables {
     fn forwards(&self) -> bool;
     /// Whether this is the MAC address of the interface that the packet came in on.
     fn is_own_mac(&self, mac: Mac) -> bool;
-    /// Judges the sequence number of a tunnel's packet and moves the tunnel's state.
+    /// Judges the sequence number of a tunnel's packet, moves the tunnel's state, and notes that it has come as [`Self::arrived`] does.
     fn order(&self, tunnel: u32, number: u32) -> Order;
-    /// Notes that a tunnel's packet with this number has come, whatever becomes of it. Nothing is decided by that.
+    /// Notes that a packet with this number has come by a tunnel that does not enforce order, whatever becomes of it. Nothing is
+    /// decided by that.
     fn arrived(&self, _tunnel: u32, _number: u32) {}
     /// What becomes of inner packets to destinations that are not protected.
     fn inner_destinations(&self) -> Guard;
@@ -371,9 +372,6 @@ fn check<P: Packet, T: Tables, A: Address>(
     }
     check_addressee(packet, tables, tunnel)?;
     check_checksum(packet, at, gre, tunnel)?;
-    if let Some(number) = gre.sequence() {
-        tables.arrived(tunnel.id, number);
-    }
     let restart = check_sequence(tables, gre, tunnel)?;
     let kind = match InnerTypes::of(gre.protocol) {
         Some(kind) if tunnel.policy.inner().contains(kind) => kind,
@@ -447,6 +445,9 @@ fn check_checksum<P: Packet>(packet: &P, at: &Payload, gre: &Gre, tunnel: Tunnel
 #[inline(always)]
 fn check_sequence<T: Tables>(tables: &T, gre: &Gre, tunnel: Tunnel) -> Result<bool, Reason> {
     if !tunnel.policy.ordered() {
+        if let Some(number) = gre.sequence() {
+            tables.arrived(tunnel.id, number);
+        }
         return Ok(false);
     }
     match tables.order(tunnel.id, gre.sequence().ok_or(Reason::Sequence)?) {

@@ -9,8 +9,10 @@
 pub struct SequenceState {
     /// See [`Cursor`].
     pub cursor: u64,
-    /// When a packet was last accepted, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// When a packet was last accepted, in nanoseconds of `CLOCK_MONOTONIC`; at most two of the kernel's ticks too early.
     pub accepted_at: u64,
+    /// The kernel's tick (`jiffies`) at that time.
+    pub tick: u64,
 }
 
 /// The next expected number, whether there is one yet, and how many old numbers came in a row.
@@ -55,14 +57,15 @@ pub const LATE_MEANS_RESTART: u8 = 16;
 /// An old number after so long without an accepted packet is a restarted sender, in nanoseconds.
 pub const SILENCE_MEANS_RESTART: u64 = 1_000_000_000;
 
-/// Judges `number` at the time `now` (nanoseconds of `CLOCK_MONOTONIC`) and gives the cursor that follows. The caller stores
-/// `now` as `accepted_at` unless the answer is [`Order::Late`].
+/// Judges `number` and gives the cursor that follows. The caller stores the time as `accepted_at` unless the answer is
+/// [`Order::Late`]. `now` reads the clock (nanoseconds of `CLOCK_MONOTONIC`), which only old numbers need.
 #[inline(always)]
-pub fn judge(state: SequenceState, number: u32, now: u64) -> (Order, u64) {
+pub fn judge(state: SequenceState, number: u32, now: impl FnOnce() -> u64) -> (Order, u64) {
     let cursor = Cursor::unpack(state.cursor);
     let order = if !cursor.begun || number.wrapping_sub(cursor.expected) < 1 << 31 {
         Order::InOrder
-    } else if cursor.late + 1 >= LATE_MEANS_RESTART || now.saturating_sub(state.accepted_at) >= SILENCE_MEANS_RESTART {
+    } else if cursor.late + 1 >= LATE_MEANS_RESTART || now().saturating_sub(state.accepted_at) >= SILENCE_MEANS_RESTART
+    {
         Order::Restart
     } else {
         Order::Late
@@ -105,7 +108,7 @@ mod tests {
     use super::*;
 
     fn feed(state: &mut SequenceState, number: u32, now: u64) -> Order {
-        let (order, cursor) = judge(*state, number, now);
+        let (order, cursor) = judge(*state, number, || now);
         state.cursor = cursor;
         if order != Order::Late {
             state.accepted_at = now;
@@ -174,7 +177,8 @@ mod tests {
 
         #[test]
         fn any_state_is_bearable(cursor: u64, accepted_at: u64, number: u32, now: u64) {
-            judge(SequenceState { cursor, accepted_at }, number, now);
+            let state = SequenceState { cursor, accepted_at, tick: 0 };
+            judge(state, number, || now);
         }
     }
 }

@@ -36,7 +36,7 @@ unsafe impl Pod for EndpointsPrefix<Ipv6> {}
 unsafe impl Pod for Tunnel {}
 // SAFETY: `u64`s only.
 unsafe impl Pod for Counters {}
-// SAFETY: two `u64`s.
+// SAFETY: three `u64`s.
 unsafe impl Pod for SequenceState {}
 // SAFETY: a word and two half words, without padding.
 unsafe impl Pod for Clamp {}

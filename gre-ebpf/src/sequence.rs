@@ -2,10 +2,10 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use gre_common::{
     arrivals,
-    sequence::{self, Order},
+    sequence::{self, Order, SequenceState},
 };
 
 use crate::{
@@ -16,17 +16,29 @@ use crate::{
 /// Each failed try is a packet that another CPU has accepted or refused in between.
 const TRIES: u64 = 16;
 
-/// Judges a packet's number and moves the state with it.
+/// Counts what a packet's number tells of its way, then judges it and moves the state with it.
 #[inline(always)]
 pub(crate) fn order(tunnel: u32, number: u32) -> Order {
-    Order::unpack(order_out_of_line(tunnel, number))
+    Order::unpack(numbered_out_of_line(tunnel, number, 1))
 }
 
-/// A global function: its loop is verified once, not once for each way to get there.
+/// Counts what a packet's number tells of its way.
+#[inline(always)]
+pub(crate) fn arrived(tunnel: u32, number: u32) {
+    numbered_out_of_line(tunnel, number, 0);
+}
+
+/// A global function: its loops are verified once, not once for each way to get there. `ordered` is not 0 if the number is judged.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn order_out_of_line(tunnel: u32, number: u32) -> u32 {
-    judge(tunnel, number).pack()
+extern "C" fn numbered_out_of_line(tunnel: u32, number: u32, ordered: u32) -> u32 {
+    count_arrival(tunnel, number);
+    let order = if ordered == 0 {
+        Order::InOrder
+    } else {
+        judge(tunnel, number)
+    };
+    order.pack()
 }
 
 #[inline(always)]
@@ -34,18 +46,16 @@ fn judge(tunnel: u32, number: u32) -> Order {
     let Some(state) = SEQUENCES.get_ptr_mut(tunnel) else {
         return Order::Late;
     };
-    // SAFETY: a pure reading of the clock.
-    let now = unsafe { bpf_ktime_get_ns() };
     let mut tries = TRIES;
     loop {
-        // SAFETY: `state` is an element of the map, aligned to 8 bytes; a torn pair only misjudges a silence.
+        // SAFETY: `state` is an element of the map, aligned to 8 bytes; a torn one only misjudges a silence.
         let seen = unsafe { state.read_volatile() };
-        let (order, next) = sequence::judge(seen, number, now);
+        // SAFETY: a pure reading of the clock.
+        let (order, next) = sequence::judge(seen, number, || unsafe { bpf_ktime_get_ns() });
         // SAFETY: as above.
         if unsafe { compare_exchange(&raw mut (*state).cursor, seen.cursor, next) } {
             if order != Order::Late {
-                // SAFETY: as above.
-                unsafe { (&raw mut (*state).accepted_at).write_volatile(now) };
+                accepted(state, seen.tick);
             }
             return order;
         }
@@ -58,18 +68,24 @@ fn judge(tunnel: u32, number: u32) -> Order {
     }
 }
 
-/// Counts what a packet's number tells of its way.
+/// Notes when a packet was accepted, once a tick: the coarse clock goes on when the tick does, which is read without a call.
 #[inline(always)]
-pub(crate) fn arrived(tunnel: u32, number: u32) {
-    arrived_out_of_line(tunnel, number);
+fn accepted(state: *mut SequenceState, last: u64) {
+    // SAFETY: a pure reading.
+    let tick = unsafe { bpf_jiffies64() };
+    if tick != last {
+        // SAFETY: a pure reading of the clock; `state` is an element of the map, aligned to 8 bytes.
+        unsafe {
+            (&raw mut (*state).accepted_at).write_volatile(bpf_ktime_get_coarse_ns());
+            (&raw mut (*state).tick).write_volatile(tick);
+        }
+    }
 }
 
-/// As above.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn arrived_out_of_line(tunnel: u32, number: u32) -> u32 {
+#[inline(always)]
+fn count_arrival(tunnel: u32, number: u32) {
     let Some(state) = ARRIVALS.get_ptr_mut(tunnel) else {
-        return 0;
+        return;
     };
     for _ in 0..TRIES {
         // SAFETY: an element of the map, aligned to 8 bytes.
@@ -78,11 +94,10 @@ extern "C" fn arrived_out_of_line(tunnel: u32, number: u32) -> u32 {
         // SAFETY: as above.
         if unsafe { compare_exchange(state, seen, next) } {
             count::arrived(tunnel, arrival);
-            return 0;
+            return;
         }
     }
     // So many other CPUs were quicker: what is estimated can do without this one.
-    0
 }
 
 /// Atomically puts `new` in the place of `old`; false if something else is there.

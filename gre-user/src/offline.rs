@@ -164,7 +164,7 @@ impl gre_common::Tables for Offline {
         let now = self.now.get();
         let mut sequences = self.sequences.borrow_mut();
         let state = sequences.entry(tunnel).or_default();
-        let (order, cursor) = sequence::judge(*state, number, now);
+        let (order, cursor) = sequence::judge(*state, number, || now);
         state.cursor = cursor;
         if order != Order::Late {
             state.accepted_at = now;

@@ -10,7 +10,7 @@ use gre_common::{Reason, Verdict, decide};
 use nix::time::ClockId;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 
-use crate::kernel::{Kernel, SHORTEST, load_or_return, now};
+use crate::kernel::{Kernel, SHORTEST, TICK, load_or_return, now};
 use crate::support::bytes::Bytes;
 use crate::support::frames::{CONFIGS, Case, cases};
 use crate::support::outcome::Outcome;
@@ -133,7 +133,11 @@ impl Both {
 
         let accepted_at = if case.silent { 0 } else { u64::MAX };
         let cursor = case.cursor;
-        kernel.set_sequences(SequenceState { cursor, accepted_at })?;
+        kernel.set_sequences(SequenceState {
+            cursor,
+            accepted_at,
+            tick: 0,
+        })?;
         reference.receive_after(case.cursor, case.silent);
 
         let before = now(ClockId::CLOCK_MONOTONIC)?;
@@ -166,7 +170,7 @@ impl Both {
                     }
                 );
             let right = if was_accepted {
-                before..=after
+                before.saturating_sub(2 * TICK)..=after
             } else {
                 accepted_at..=accepted_at
             };

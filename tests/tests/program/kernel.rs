@@ -35,7 +35,7 @@ pub(crate) const XDP_TX: u32 = 3;
 pub(crate) const XDP_REDIRECT: u32 = 4;
 
 /// The longest tick of a kernel (CONFIG_HZ=100), in nanoseconds: the clock may be asked right before it goes on.
-const TICK: u64 = 10_000_000;
+pub(crate) const TICK: u64 = 10_000_000;
 
 /// In the place of an interface's index: the kernel takes the loopback interface.
 const NO_INTERFACE: u32 = 0;

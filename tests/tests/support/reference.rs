@@ -69,7 +69,11 @@ impl Reference {
     /// Lets every tunnel have received what leaves such a cursor, too long ago for order to be kept, or else just now.
     pub(crate) fn receive_after(&self, cursor: u64, silent: bool) {
         let accepted_at = if silent { 0 } else { self.now.get() };
-        self.states.borrow_mut().fill(SequenceState { cursor, accepted_at });
+        self.states.borrow_mut().fill(SequenceState {
+            cursor,
+            accepted_at,
+            tick: 0,
+        });
     }
 
     /// The state of every tunnel's sequence numbers, from id 1 on.
@@ -150,7 +154,7 @@ impl Tables for Reference {
     fn order(&self, tunnel: u32, number: u32) -> Order {
         let mut states = self.states.borrow_mut();
         let state = &mut states[tunnel as usize - 1];
-        let (order, cursor) = sequence::judge(*state, number, self.now.get());
+        let (order, cursor) = sequence::judge(*state, number, || self.now.get());
         state.cursor = cursor;
         if order != Order::Late {
             state.accepted_at = self.now.get();

@@ -91,7 +91,11 @@ fn a_restarted_sender_is_counted_where_its_packet_is() -> Result<()> {
             let packet = router.addressed(packet);
             // Long ago a packet was accepted whose number was higher.
             let cursor = 1 << 32 | 1000;
-            router.kernel.set_sequences(SequenceState { cursor, accepted_at: 0 })?;
+            router.kernel.set_sequences(SequenceState {
+                cursor,
+                accepted_at: 0,
+                tick: 0,
+            })?;
             let run = router.run(&packet.frame(), packet.frame().len())?;
             let counted = Counted::from([
                 ((tunnel, Counter::Packets), 1),
@@ -149,7 +153,11 @@ fn spread_packets_are_handed_over() -> Result<()> {
                     packet.payload.extend_from_slice(&[0x77; 3]);
                     packet.padding = vec![0xee; 46];
                     let cursor = 1 << 32 | if restart { 1000 } else { 5 };
-                    router.kernel.set_sequences(SequenceState { cursor, accepted_at: 0 })?;
+                    router.kernel.set_sequences(SequenceState {
+                        cursor,
+                        accepted_at: 0,
+                        tick: 0,
+                    })?;
                     let run = router.run(&packet.frame(), packet.frame().len())?;
                     ensure!(run.action == XDP_REDIRECT, "XDP action {}", run.action);
                     ensure!(run.counted.is_empty(), "counted too early: {:?}", run.counted);
