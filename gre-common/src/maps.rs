@@ -56,10 +56,11 @@ pub const FORWARD: &str = "FORWARD";
 /// The cores' queues: CPU map by core number. Written by userspace before loading.
 pub const CPUS: &str = "CPUS";
 
-/// Frames that an interface did not take after the program had sent them there: per-CPU hash of interface index to their
-/// number (`u64`). Written by the programs on tracepoints.
+/// Frames that an interface did not take after the program had sent them there: per-CPU LRU hash of interface index to
+/// their number (`u64`). Written by the programs on tracepoints.
 pub const REDIRECTS: &str = "REDIRECTS";
-/// How many interfaces [`REDIRECTS`] has room for: what more of them do not take is counted, but not by interface.
+/// How many interfaces [`REDIRECTS`] has room for. Beyond, those are forgotten that have lost nothing for longest: one that is back
+/// has another index, so most of them are gone.
 pub const MAX_REDIRECTS: u32 = 1024;
 /// The kernel's ids of the maps that frames are redirected by: array, at [`DEVICES_ID`] and [`CPUS_ID`]. Written by userspace
 /// before the programs on tracepoints are attached.
@@ -71,8 +72,8 @@ pub const CPUS_ID: u32 = 1;
 
 /// What happens on the way out of interfaces: hash of interface index to [`Clamp`](crate::mss::Clamp). Written by userspace.
 pub const EGRESS: &str = "EGRESS";
-/// TCP SYNs whose MSS was lowered on the way out: per-CPU hash of interface index to their number (`u64`). Written by the program
-/// there.
+/// TCP SYNs whose MSS was lowered on the way out: per-CPU LRU hash of interface index to their number (`u64`). Written by the
+/// program there, which forgets as [`REDIRECTS`] does.
 pub const EGRESS_CLAMPED: &str = "EGRESS_CLAMPED";
 /// How many interfaces those have room for.
 pub const MAX_EGRESS: u32 = 1024;

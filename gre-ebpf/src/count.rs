@@ -2,7 +2,10 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
+use aya_ebpf::{
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    maps::LruPerCpuHashMap,
+};
 use gre_common::{Reason, arrivals::Arrival, counters::Counters, sizes};
 
 use crate::{
@@ -149,4 +152,20 @@ fn add_at(counters: &mut Counters, index: usize) {
 fn counters(tunnel: u32) -> Option<&'static mut Counters> {
     // SAFETY: this CPU's element, which nothing else changes while the program runs.
     COUNTERS.get_ptr_mut(tunnel).map(|counters| unsafe { &mut *counters })
+}
+
+/// For bpf_map_update_elem(): only if there is none (`linux/bpf.h`).
+const BPF_NOEXIST: u64 = 1;
+
+/// This CPU's count of an interface, which is made if there is none. The map forgets the interface that has not counted for longest
+/// rather than be full: one that is gone, unless there are more than it has room for.
+#[inline(always)]
+pub(crate) fn of_interface(counts: &LruPerCpuHashMap<u32, u64>, interface: u32) -> Option<*mut u64> {
+    match counts.get_ptr_mut(interface) {
+        Some(count) => Some(count),
+        None => match counts.insert(interface, 0, BPF_NOEXIST) {
+            // Or another core has made it meanwhile.
+            Ok(()) | Err(_) => counts.get_ptr_mut(interface),
+        },
+    }
 }

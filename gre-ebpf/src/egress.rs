@@ -9,7 +9,7 @@ use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::generated::{bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes},
     macros::map,
-    maps::{HashMap, PerCpuHashMap},
+    maps::{HashMap, LruPerCpuHashMap},
     programs::TcContext,
 };
 use gre_common::{
@@ -22,15 +22,15 @@ use gre_common::{
 };
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
-use crate::tables::{is_protected4, is_protected6};
+use crate::{
+    count::of_interface,
+    tables::{is_protected4, is_protected6},
+};
 
 #[map]
 static EGRESS: HashMap<u32, Clamp> = HashMap::with_max_entries(MAX_EGRESS, 0);
 #[map]
-static EGRESS_CLAMPED: PerCpuHashMap<u32, u64> = PerCpuHashMap::with_max_entries(MAX_EGRESS, 0);
-
-/// For bpf_map_update_elem(): only if there is none (`linux/bpf.h`).
-const BPF_NOEXIST: u64 = 1;
+static EGRESS_CLAMPED: LruPerCpuHashMap<u32, u64> = LruPerCpuHashMap::with_max_entries(MAX_EGRESS, 0);
 
 /// Lowers the MSS of a SYN from a protected address. Gives what leaves the packet to other programs.
 #[inline(always)]
@@ -120,11 +120,7 @@ fn write(ctx: &TcContext, lowered: &Lowered) -> Written {
 
 #[inline(always)]
 fn count(interface: u32) {
-    if EGRESS_CLAMPED.get_ptr(interface).is_none() {
-        // It may have come from another core meanwhile, or there may be no room.
-        let _ = EGRESS_CLAMPED.insert(interface, 0, BPF_NOEXIST);
-    }
-    if let Some(count) = EGRESS_CLAMPED.get_ptr_mut(interface) {
+    if let Some(count) = of_interface(&EGRESS_CLAMPED, interface) {
         // SAFETY: this CPU's element; packets are sent with softirqs off, so that none comes between.
         unsafe { *count += 1 };
     }

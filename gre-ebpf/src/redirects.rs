@@ -9,7 +9,7 @@ use aya_ebpf::{
     bindings::xdp_action::XDP_TX,
     helpers::bpf_probe_read_kernel,
     macros::{map, raw_tracepoint},
-    maps::{Array, PerCpuHashMap},
+    maps::{Array, LruPerCpuHashMap},
     programs::RawTracePointContext,
 };
 use gre_common::{
@@ -17,7 +17,10 @@ use gre_common::{
     maps::{CPUS_ID, DEVICES_ID, MAX_REDIRECTS},
 };
 
-use crate::tables::{COUNTERS, INTERFACES};
+use crate::{
+    count::of_interface,
+    tables::{COUNTERS, INTERFACES},
+};
 
 /// The counters of what no tunnel is known of.
 const NO_TUNNEL: u32 = 0;
@@ -25,11 +28,8 @@ const NO_TUNNEL: u32 = 0;
 /// What a full queue returns (`asm-generic/errno-base.h`).
 const ENOSPC: i32 = 28;
 
-/// For bpf_map_update_elem(): only if there is none (`linux/bpf.h`).
-const BPF_NOEXIST: u64 = 1;
-
 #[map]
-static REDIRECTS: PerCpuHashMap<u32, u64> = PerCpuHashMap::with_max_entries(MAX_REDIRECTS, 0);
+static REDIRECTS: LruPerCpuHashMap<u32, u64> = LruPerCpuHashMap::with_max_entries(MAX_REDIRECTS, 0);
 #[map]
 static REDIRECT_MAPS: Array<u32> = Array::with_max_entries(2, 0);
 
@@ -154,11 +154,7 @@ fn read<T>(structure: *const u8, offset: &Global<u32>) -> Option<T> {
 #[inline(always)]
 fn failed(interface: u32, packets: u64) {
     add(Reason::RedirectFailed, packets);
-    if REDIRECTS.get_ptr(interface).is_none() {
-        // It may have come from another core meanwhile, or there may be no room.
-        let _ = REDIRECTS.insert(interface, 0, BPF_NOEXIST);
-    }
-    if let Some(count) = REDIRECTS.get_ptr_mut(interface) {
+    if let Some(count) = of_interface(&REDIRECTS, interface) {
         // SAFETY: an element of the map, aligned to 8 bytes.
         unsafe { atomic_add(count, packets) };
     }

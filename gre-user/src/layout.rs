@@ -71,7 +71,7 @@ impl Shape {
         match self.kind {
             MapType::Hash if self.flags & NO_PREALLOC != 0 => 16 * buckets,
             MapType::Hash => 16 * buckets + entries * self.element_bytes(),
-            MapType::PerCpuHash => 16 * buckets + entries * (64 + value * cpus),
+            MapType::LruPerCpuHash => 16 * buckets + entries * (64 + value * cpus),
             MapType::DevMapHash => 8 * buckets,
             MapType::PerCpuArray => entries * (8 + value * cpus),
             MapType::RingBuf => entries,
@@ -115,7 +115,7 @@ pub(crate) const SHAPES: [Shape; 33] = [
     shape::<u32, Mac>(INTERFACES, MapType::Hash, 0).with_entries(MOST_INTERFACES),
     shape::<u32, u32>(CORES, MapType::Array, 0),
     shape::<u32, u32>(FORWARD, MapType::ProgramArray, 0),
-    shape::<u32, u64>(REDIRECTS, MapType::PerCpuHash, 0).with_entries(MAX_REDIRECTS),
+    shape::<u32, u64>(REDIRECTS, MapType::LruPerCpuHash, 0).with_entries(MAX_REDIRECTS),
     shape::<(), ()>(SAMPLES, MapType::RingBuf, 0).with_entries(RING_BYTES),
     shape::<u32, u64>(READER, MapType::Array, 0),
     shape::<u32, Bucket>(BUCKETS, MapType::PerCpuArray, 0).with_entries(Reason::COUNT as u32),
@@ -127,7 +127,7 @@ pub(crate) const SHAPES: [Shape; 33] = [
     shape::<(u32, TunnelAddress<Ipv6>), u32>(BYPASS6, MapType::LpmTrie, NO_PREALLOC),
     shape::<u32, Quota>(KEEPALIVES, MapType::Array, 0),
     shape::<u32, Clamp>(EGRESS, MapType::Hash, 0).with_entries(MAX_EGRESS),
-    shape::<u32, u64>(EGRESS_CLAMPED, MapType::PerCpuHash, 0).with_entries(MAX_EGRESS),
+    shape::<u32, u64>(EGRESS_CLAMPED, MapType::LruPerCpuHash, 0).with_entries(MAX_EGRESS),
 ];
 
 /// How far a pinned map is the one that is wanted.

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
+use gre_common::maps::{KEEPALIVES, NAMES, PREFIXES6};
 
-use crate::config::{Config, Deliver};
+use crate::config::{Config, Deliver, Keepalive};
 use crate::datapath::entries;
 use crate::layout::{SHAPES, Shape};
 use crate::state::Generation;
@@ -17,6 +18,7 @@ use crate::tables::unusable;
 pub(crate) struct Demand {
     max_tunnels: u32,
     to_interface: bool,
+    answers: bool,
     tunnels: u64,
     prefixes: u64,
 }
@@ -35,14 +37,33 @@ impl Demand {
                 .tunnels
                 .iter()
                 .any(|tunnel| matches!(tunnel.deliver, Deliver::Interface { .. })),
+            answers: config.tunnels.iter().any(|tunnel| tunnel.keepalive == Keepalive::Reply),
             tunnels: config.tunnels.len() as u64,
             prefixes: config.tunnels.iter().map(prefixes).sum(),
         }
     }
 
+    /// How much more each tunnel of `max_tunnels` takes.
+    pub(crate) fn bytes_per_tunnel(self, cpus: u32) -> u64 {
+        let demand = |max_tunnels| Self {
+            max_tunnels,
+            tunnels: 0,
+            prefixes: 0,
+            ..self
+        };
+        // Between powers of two, so that the number of buckets grows as well.
+        (demand(1 << 20).bytes(cpus) - demand(1 << 19).bytes(cpus)) >> 19
+    }
+
     /// Bytes of all pinned maps, on a host with so many possible CPUs.
     pub(crate) fn bytes(self, cpus: u32) -> u64 {
-        let sized: Vec<_> = entries(self.max_tunnels, self.to_interface, 0, 1).collect();
+        let answering = if self.answers {
+            self.max_tunnels.saturating_add(1)
+        } else {
+            1
+        };
+        let sized = entries(self.max_tunnels, self.to_interface, 0, 1);
+        let sized: Vec<_> = sized.chain([(KEEPALIVES, answering)]).collect();
         let shape = |shape: &Shape| {
             let entries = sized.iter().find(|(name, _)| *name == shape.name);
             shape.bytes(entries.map_or(shape.entries, |(_, entries)| *entries), cpus)
@@ -52,22 +73,8 @@ impl Demand {
             let shape = SHAPES.iter().find(|shape| shape.name == name);
             elements * shape.map_or(0, Shape::element_bytes)
         };
-        SHAPES.iter().map(shape).sum::<u64>()
-            + grown(gre_common::maps::NAMES, self.tunnels)
-            + grown(gre_common::maps::PREFIXES6, self.prefixes)
+        SHAPES.iter().map(shape).sum::<u64>() + grown(NAMES, self.tunnels) + grown(PREFIXES6, self.prefixes)
     }
-}
-
-/// How much more each tunnel of `max_tunnels` takes.
-pub(crate) fn bytes_per_tunnel(to_interface: bool, cpus: u32) -> u64 {
-    let demand = |max_tunnels| Demand {
-        max_tunnels,
-        to_interface,
-        tunnels: 0,
-        prefixes: 0,
-    };
-    // Between powers of two, so that the number of buckets grows as well.
-    (demand(1 << 20).bytes(cpus) - demand(1 << 19).bytes(cpus)) >> 19
 }
 
 /// Bytes that the pinned maps of a generation take, as the kernel says.
@@ -99,9 +106,18 @@ mod tests {
 
     #[test]
     fn memory_follows_the_cpus() {
-        let (two, four) = (bytes_per_tunnel(false, 2), bytes_per_tunnel(false, 4));
+        let demand = |lines: &str| {
+            let text = format!("[[tunnel]]\nname = 'a'\nlocal = '198.51.100.20'\nremote = '203.0.113.10'\n{lines}");
+            Demand::of(&Config::from_str(&text, "test").unwrap())
+        };
+        let plain = demand("");
+        let (two, four) = (plain.bytes_per_tunnel(2), plain.bytes_per_tunnel(4));
         assert_eq!(four - two, 2 * size_of::<gre_common::counters::Counters>() as u64);
-        assert!(bytes_per_tunnel(true, 2) > two);
+        assert!(demand("deliver = { interface = 'eth1' }").bytes_per_tunnel(2) > two);
+        let answering = demand("keepalive = 'reply'");
+        let quota = size_of::<gre_common::keepalive::Quota>() as u64;
+        assert_eq!(answering.bytes_per_tunnel(2) - two, quota);
+        assert_eq!(answering.bytes(2) - plain.bytes(2), quota * 1024);
     }
 
     #[test]

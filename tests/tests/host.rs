@@ -95,8 +95,8 @@ fn an_interface_that_cannot_serve() -> Result<()> {
 
     origin.ip("link set wan0 up mtu 1400")?;
     let fragments = "note: tunnel a: of MTU 1400 the outer headers take 24 bytes (IPv4 20, GRE 4): inner packets of more than \
-                     1376 come in outer fragments, which go to the kernel as they are; have this host's TCP announce an MSS \
-                     of at most 1336 (IPv4) or 1316 (IPv6), by `advmss` of ip-route(8)";
+                     1376 come in outer fragments, which go to the kernel as they are; set `clamp_mss = \"auto\"` on the \
+               interface that answers leave by, or have this host's TCP announce an MSS of at most 1336 (IPv4) or 1316 (IPv6), by `advmss` of ip-route(8)";
     assert_eq!(found(&origin, CONFIG)?, [VETH, fragments]);
     Ok(())
 }

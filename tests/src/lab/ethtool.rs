@@ -64,6 +64,15 @@ impl Namespace {
         self.run(|| set(interface, ETHTOOL_SGRO, on))
     }
 
+    /// Leaves checksums of what an interface sends to it, or has the kernel compute them: a veth then hands them over incomplete.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interface, or it refuses.
+    pub fn tx_checksum(&self, interface: &str, on: bool) -> Result<()> {
+        self.run(|| set(interface, ETHTOOL_STXCSUM, on))
+    }
+
     /// Has the hash of what an interface receives choose among its queues, each as often as any other: `ethtool -X … default`.
     ///
     /// # Errors

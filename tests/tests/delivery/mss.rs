@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result, ensure};
-use gre_tests::frame::{ETHERTYPE_IPV4, PROTOCOL_TCP};
+use gre_tests::frame::{ETHERTYPE_IPV4, PROTOCOL_TCP, internet_checksum};
 use gre_tests::lab::{Captured, Namespace, PATIENCE, Wire};
 use gre_tests::traffic::tcp::{Direction, transfer};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -206,6 +206,54 @@ fn what_leaves_from_protected_addresses_announces_no_more_than_clamp_mss() -> Re
     );
     drop(scrubber);
     Ok(())
+}
+
+/// Where the network card is to compute the checksum, only part of it is in the packet when the program sees it. What comes out at the
+/// client's, behind an interface that computes it, must be right.
+#[test]
+fn a_checksum_that_the_card_completes_stays_right() -> Result<()> {
+    let net = net_or_return!();
+    let scrubber = net.scrubber(&tunnel_v4())?;
+    net.program.load(&origin("1000"))?;
+    for offloads in [false, true] {
+        net.router.tx_checksum("wan0", offloads)?;
+        let (wire, leaving) = (Wire::open(&net.client, "isp0")?, Wire::open(&net.centre, "wan")?);
+        for service in ORIGIN {
+            let may = to_origin(&net, service)?;
+            ensure!(may == LIMIT - TIMESTAMPS, "{service}: {may}, offloads {offloads}");
+            let answer = |frame: &Captured| !frame.outgoing && is_syn_ack(service, frame);
+            let (left, came) = (leaving.expect("an answer", answer)?, wire.expect("an answer", answer)?);
+            // That it is completed on the way says that the card was to do so.
+            ensure!(
+                has_right_checksum(service, &left) != offloads && has_right_checksum(service, &came),
+                "{service}, offloads {offloads}: left as {:02x?}, came as {:02x?}",
+                left.bytes,
+                came.bytes
+            );
+        }
+    }
+    drop(scrubber);
+    Ok(())
+}
+
+/// Where the TCP segment begins in an untagged frame without options or extension headers.
+fn segment_at(source: IpAddr) -> usize {
+    14 + if source.is_ipv4() { 20 } else { 40 }
+}
+
+fn is_syn_ack(source: IpAddr, frame: &Captured) -> bool {
+    const SYN_ACK: u8 = 0x12;
+    segment_from(source, frame).is_some() && frame.bytes.get(segment_at(source) + 13) == Some(&SYN_ACK)
+}
+
+/// Whether the segment and its pseudo-header (RFC 9293 section 3.1) sum up to nothing.
+fn has_right_checksum(source: IpAddr, frame: &Captured) -> bool {
+    let at = segment_at(source);
+    let (ip, segment) = (&frame.bytes[14..at], &frame.bytes[at..]);
+    // Both addresses lie together at the end of either header. A SYN has no padding.
+    let addresses = if source.is_ipv4() { &ip[12..20] } else { &ip[8..40] };
+    let rest = [0, PROTOCOL_TCP, 0, segment.len() as u8];
+    internet_checksum(&[addresses, &rest, segment].concat()) == 0
 }
 
 /// Connections that are made while the program is replaced over and over find the old one or the new one, never none.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::site::{CONFIG, ROOT, Site, site_or_return};
+use aya::programs::{SchedClassifier, TcAttachType};
+
+use crate::site::{CONFIG, ROOT, Site, WAN, site_or_return};
 
 /// Checks that loading makes all well, whatever is there.
 #[track_caller]
@@ -19,10 +21,15 @@ fn loads(site: &Site, config: &str, when: &str) -> Result<()> {
         Some(2),
         "{when}: {status}"
     );
+    let of_first = &status["interfaces"][0]["egress"];
     for interface in status["interfaces"].as_array().into_iter().flatten() {
         assert_eq!(interface["program_id"], status["program"]["id"], "{when}");
         assert_eq!(interface["mode"], "native", "{when}");
+        assert_eq!(interface["egress"]["program_id"], of_first["program_id"], "{when}");
+        assert_eq!(interface["egress"]["clamp_mss"], of_first["clamp_mss"], "{when}");
     }
+    let limit = of_first["clamp_mss"].as_str().unwrap_or_default();
+    assert!(config.contains(&format!("clamp_mss = {limit}\n")), "{when}: {status}");
     let files = site.files(ROOT)?;
     assert_eq!(
         files.iter().filter(|file| file.ends_with("/program")).count(),
@@ -37,12 +44,27 @@ fn loads(site: &Site, config: &str, when: &str) -> Result<()> {
     Ok(())
 }
 
+/// How many programs are on an interface's way out.
+fn ways_out(site: &Site, interface: &str) -> Result<usize> {
+    site.origin
+        .run(|| Ok(SchedClassifier::query_tcx(interface, TcAttachType::Egress)?.1.len()))
+}
+
 /// Killed ever later, until a load gets through: first over nothing, then over what runs.
 #[test]
 fn a_killed_load_leaves_a_state_that_can_be_loaded_over_and_unloaded() -> Result<()> {
     let site = site_or_return!();
     site.lab.veth(site.origin.end("wan1"), site.origin.end("spare"))?;
-    let config = |key: usize| CONFIG.replace("4200", &key.to_string()) + "\n[[interface]]\nname = \"wan1\"\n";
+    // The ways out are replaced as well: each load has its own limit.
+    let config = |key: usize| {
+        let clamped = |name: &str| format!("name = \"{name}\"\nclamp_mss = {}\n", 1000 + key);
+        let text = CONFIG.replace("4200", &key.to_string());
+        let text = text.replace(&format!("name = \"{WAN}\"\n"), &clamped(WAN));
+        format!(
+            "{text}\n[[interface]]\n{}[protect]\nprefixes = [\"192.0.2.0/24\"]\n",
+            clamped("wan1")
+        )
+    };
     for over_running in [false, true] {
         for step in 0.. {
             if over_running {
@@ -63,6 +85,9 @@ fn a_killed_load_leaves_a_state_that_can_be_loaded_over_and_unloaded() -> Result
             site.run("", "unload")?.is_done(&when);
             assert!(!site.files("/sys/fs/bpf")?.contains(&ROOT.to_owned()), "{when}");
             assert!(!site.origin.ip("-details link show")?.contains("prog/xdp"), "{when}");
+            for interface in [WAN, "wan1"] {
+                assert_eq!(ways_out(&site, interface)?, 0, "{when}: {interface}");
+            }
             if got_through {
                 break;
             }

@@ -109,6 +109,24 @@ fn what_is_not_protected_leaves_as_it_is() -> Result<()> {
     Ok(())
 }
 
+/// However many interfaces have come and gone, each with an index of its own.
+#[test]
+fn interfaces_that_are_gone_make_room_for_others_to_count() -> Result<()> {
+    load_or_return!();
+    let mut kernel = Kernel::load(PROTECTED)?;
+    kernel.load_egress(LIMIT)?;
+    kernel.fill_egress_counts()?;
+    let all = leaving()?;
+    let mut expected = 0;
+    for Leaving { name, before, after } in all.iter().take(50) {
+        expected += u64::from(before != after);
+        let (_, _, counted) = kernel.run_egress(before).with_context(|| name.clone())?;
+        ensure!(counted == expected, "{name}: {counted} counted, not {expected}");
+    }
+    ensure!(expected > 0, "nothing was lowered");
+    Ok(())
+}
+
 /// No larger than the limit of the verifier's that the other programs keep to, by far.
 #[test]
 fn the_way_out_verifies_with_room_to_spare() -> Result<()> {

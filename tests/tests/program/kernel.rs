@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap};
+use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use aya::programs::{ProgramError, ProgramInfo, TestRun, TestRunOptions, Xdp};
+use aya::util::nr_cpus;
 use gre_common::Reason;
 use gre_common::counters::Counters;
 use gre_common::few::MOST;
-use gre_common::maps::{BUCKETS, COUNTERS, EGRESS_CLAMPED, READER, SEQUENCES};
+use gre_common::maps::{BUCKETS, COUNTERS, EGRESS_CLAMPED, MAX_EGRESS, READER, SEQUENCES};
 use gre_common::sample::Bucket;
 use gre_common::sequence::SequenceState;
 use gre_user::bpf::{AttachMode, InterfaceLink};
@@ -159,6 +160,17 @@ impl Kernel {
         let tables = Tables::default();
         let clamps = Clamps::of(&tables, [(&loopback, ClampMss::Bytes(mss))].into_iter());
         self.datapath.load_egress(&clamps)
+    }
+
+    /// Fills the counts of ways out up with those of interfaces that are gone.
+    pub(crate) fn fill_egress_counts(&mut self) -> Result<()> {
+        let mut clamped: PerCpuHashMap<_, u32, u64> =
+            PerCpuHashMap::try_from(map(self.datapath.ebpf(), EGRESS_CLAMPED)?)?;
+        let cpus = nr_cpus().map_err(|(_, error)| error)?;
+        for index in 0..MAX_EGRESS {
+            clamped.insert(100_000 + index, PerCpuValues::try_from(vec![0; cpus])?, 0)?;
+        }
+        Ok(())
     }
 
     /// Runs the program for ways out on a frame: what it returned, the frame after it, and how many SYNs it has counted so far.

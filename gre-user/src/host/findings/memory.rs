@@ -1,7 +1,7 @@
 //! The kernel's memory that the maps take.
 
-use crate::config::{Config, Deliver};
-use crate::memory::{Demand, bytes_per_tunnel};
+use crate::config::Config;
+use crate::memory::Demand;
 use crate::table::unit;
 
 use super::super::facts::MemoryFacts;
@@ -21,7 +21,8 @@ pub(super) fn judge(facts: &MemoryFacts, config: &Config) -> Option<Finding> {
             return Some(unknown(MEMORY, question, why, "run `free`"));
         }
     };
-    let needed = Demand::of(config).bytes(cpus);
+    let demand = Demand::of(config);
+    let needed = demand.bytes(cpus);
     let severity = match needed {
         _ if needed > available => Severity::Error,
         _ if needed > available / 4 => Severity::Warning,
@@ -29,10 +30,6 @@ pub(super) fn judge(facts: &MemoryFacts, config: &Config) -> Option<Finding> {
         _ => return None,
     };
     let unit = |bytes| unit(bytes as f64, "B");
-    let to_interface = config
-        .tunnels
-        .iter()
-        .any(|tunnel| matches!(tunnel.deliver, Deliver::Interface { .. }));
     Some(Finding::new(
         severity,
         MEMORY,
@@ -41,7 +38,7 @@ pub(super) fn judge(facts: &MemoryFacts, config: &Config) -> Option<Finding> {
             config.max_tunnels,
             unit(needed),
             unit(available),
-            unit(bytes_per_tunnel(to_interface, cpus)),
+            unit(demand.bytes_per_tunnel(cpus)),
         ),
         format!(
             "set `max_tunnels` to what you need; the remotes in the file are {}",

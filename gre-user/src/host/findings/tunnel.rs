@@ -162,7 +162,10 @@ fn mss_remedy(tunnel: &Tunnel, room: u32) -> String {
         (false, true) => format!("{over_ipv6}"),
         _ => format!("{over_ipv4} (IPv4) or {over_ipv6} (IPv6)"),
     };
-    format!("have this host's TCP announce an MSS of at most {values}, by `advmss` of ip-route(8)")
+    format!(
+        "set `clamp_mss = \"auto\"` on the interface that answers leave by, or have this host's TCP announce an MSS of at most {values}, by \
+         `advmss` of ip-route(8)"
+    )
 }
 
 #[cfg(test)]
@@ -292,7 +295,8 @@ mod tests {
             spoil(1500, |_| {}),
             &[
                 "note: tunnel a: of MTU 1500 the outer headers take 24 bytes (IPv4 20, GRE 4): inner packets of more than 1476 \
-               come in outer fragments, which go to the kernel as they are; have this host's TCP announce an MSS of at most \
+               come in outer fragments, which go to the kernel as they are; set `clamp_mss = \"auto\"` on the \
+               interface that answers leave by, or have this host's TCP announce an MSS of at most \
                1436 (IPv4) or 1416 (IPv6), by `advmss` of ip-route(8)",
             ],
         );
@@ -307,8 +311,8 @@ mod tests {
             }),
             &[
                 "note: tunnel a: of MTU 1500 the outer headers take 56 bytes (IPv6 40, GRE 4, checksum 4, key 4, sequence 4): \
-               inner packets of more than 1444 come in outer fragments, which go to the kernel as they are; have this host's \
-               TCP announce an MSS of at most 1384, by `advmss` of ip-route(8)",
+               inner packets of more than 1444 come in outer fragments, which go to the kernel as they are; set `clamp_mss = \"auto\"` on the \
+               interface that answers leave by, or have this host's TCP announce an MSS of at most 1384, by `advmss` of ip-route(8)",
             ],
         );
         assert_found(
@@ -317,7 +321,8 @@ mod tests {
             }),
             &[
                 "note: tunnel a: of MTU 1400 the outer headers take 24 bytes (IPv4 20, GRE 4): inner packets of more than 1376 \
-               come in outer fragments, which go to the kernel as they are; have this host's TCP announce an MSS of at most \
+               come in outer fragments, which go to the kernel as they are; set `clamp_mss = \"auto\"` on the \
+               interface that answers leave by, or have this host's TCP announce an MSS of at most \
                1322 (IPv4) or 1302 (IPv6), by `advmss` of ip-route(8)",
             ],
         );
