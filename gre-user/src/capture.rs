@@ -131,8 +131,8 @@ const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 ///
 /// If it cannot be read, is neither, or holds other frames; and those of `each`.
 pub fn read(file: &Path, each: impl FnMut(&Captured<'_>) -> Result<(), Error>) -> Result<(), Error> {
-    let place = file.display();
-    let open = || File::open(file).with_context(|| format!("{place}: cannot be opened"));
+    let (place, remedy) = (file.display(), "name a pcap or pcapng file of Ethernet frames");
+    let open = || File::open(file).map_err(|error| anyhow!("{place}: cannot be opened: {error}; {remedy}"));
     let mut magic = [0; 4];
     let is_pcapng = open()?.read_exact(&mut magic).is_ok() && magic == PCAPNG;
     let reader = BufReader::new(open()?);
@@ -142,7 +142,7 @@ pub fn read(file: &Path, each: impl FnMut(&Captured<'_>) -> Result<(), Error>) -
         read_pcap(reader, each)
     };
     read.map_err(|error| match error {
-        Error::Failed(error) => Error::Failed(error.context(format!("{place}: cannot be read as a capture"))),
+        Error::Failed(error) => anyhow!("{place}: cannot be read as a capture: {error:#}; {remedy}").into(),
         error => error,
     })
 }

@@ -228,7 +228,7 @@ impl Root {
         let root = self.path.display();
         match error.kind() {
             ErrorKind::PermissionDenied => anyhow!("--root {root}: {}", bpffs::DENIED),
-            _ => anyhow!("--root {root}: cannot be used: {error}"),
+            _ => anyhow!("--root {root}: cannot be used: {error}; choose another folder"),
         }
     }
 }

@@ -143,9 +143,10 @@ fn what_cannot_be_read_is_told() -> Result<()> {
             CONFIG,
             "/nowhere/x.pcap",
             1,
-            "/nowhere/x.pcap: cannot be opened: No such file",
+            "/nowhere/x.pcap: cannot be opened: No such file or directory (os error 2); name a pcap or pcapng file of Ethernet frames",
         ),
         (CONFIG, file!(), 1, "explain.rs: cannot be read as a capture: "),
+        (CONFIG, file!(), 1, "; name a pcap or pcapng file of Ethernet frames"),
         ("unknown = 7", "/nowhere/x.pcap", 2, "/dev/stdin:1: key `unknown`: "),
     ] {
         let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(capture);

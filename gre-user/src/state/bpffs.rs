@@ -62,7 +62,7 @@ fn nearest(path: &Path) -> Result<(&Path, FsType)> {
             Err(Errno::EPERM) if has_dot(folder) => {}
             Err(Errno::EACCES) => bail!("--root {}: {DENIED}", path.display()),
             Err(errno) => bail!(
-                "--root {}: {} cannot be looked at: {errno}",
+                "--root {}: {} cannot be looked at: {errno}; choose another folder",
                 path.display(),
                 folder.display()
             ),

@@ -177,6 +177,15 @@ fn the_root_must_be_in_a_bpf_filesystem() -> Result<()> {
             &format!("--root {root}: {line}"),
         )?;
     }
+    site.ok(CONFIG, "load")?;
+    let file = format!("{ROOT}/generation-1/program");
+    let line = format!("--root {file}: cannot be used: File exists (os error 17); choose another folder");
+    site.refused(CONFIG, &format!("--root {file} load"), 1, &line)?;
+    let long = format!("/sys/fs/bpf/{}", "a".repeat(256));
+    let line =
+        format!("--root {long}: {long} cannot be looked at: ENAMETOOLONG: File name too long; choose another folder");
+    site.refused(CONFIG, &format!("--root {long} status"), 1, &line)?;
+    site.ok("", "unload")?;
     Ok(())
 }
 
