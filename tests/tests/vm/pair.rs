@@ -197,23 +197,17 @@ impl Pair {
         (is_sendable && is_shown(&frame) && without_tags(&frame).len() >= ETHERNET_HEADER).then_some(frame)
     }
 
-    /// Sends frames to both, and waits until both have received all. The kernel gets them without their VLAN tags, for which it
-    /// has no device. Behind each goes a marker with a number, by which what is received is told apart.
-    pub(crate) fn receive(&mut self, frames: &[Vec<u8>]) -> Result<Vec<Received>> {
-        let first = self.sent + 1;
-        for frame in frames {
-            self.sent += 1;
-            self.to_ours.send(frame)?;
-            self.to_ours.send(&marker_frame(self.sent))?;
-            self.to_kernel.send(&without_tags(frame))?;
-            self.to_kernel.send(&marker_packet(self.sent).frame())?;
-        }
-        (first..=self.sent).map(|number| self.received(number)).collect()
-    }
+    /// Sends a frame to both, and waits until both have received it. The kernel gets it without its VLAN tags, for which it
+    /// has no device. No more than one is on its way: of a burst, packet sockets are shown frames that nobody else wants after those
+    /// that somebody does (__netif_receive_skb_list_core()).
+    pub(crate) fn receive(&mut self, frame: &[u8]) -> Result<Received> {
+        self.sent += 1;
+        let (marker, packet) = (marker_frame(self.sent), marker_packet(self.sent));
+        self.to_ours.send(frame)?;
+        self.to_ours.send(&marker)?;
+        self.to_kernel.send(&without_tags(frame))?;
+        self.to_kernel.send(&packet.frame())?;
 
-    /// What came before the marker with this number, and behind the one before it.
-    fn received(&self, number: u64) -> Result<Received> {
-        let (marker, packet) = (marker_frame(number), marker_packet(number));
         let came = |seen: &Captured| !seen.outgoing;
         let ours = self
             .from_ours

@@ -129,13 +129,16 @@ fn send_from_many(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Packets that each of the card's queues has received.
+/// Packets that our program was given by each of the card's queues.
 fn queues(site: &Site) -> Result<Vec<u64>> {
     let statistics = site.origin.driver_statistics(WAN[1])?;
     (0..QUEUES)
         .map(|queue| {
             // Its name has changed in Linux 6.7.
-            let names = [format!("rx{queue}_packets"), format!("rx_queue_{queue}_packets")];
+            let names = [
+                format!("rx{queue}_xdp_packets"),
+                format!("rx_queue_{queue}_xdp_packets"),
+            ];
             let count = names.iter().find_map(|name| statistics.get(name)).copied();
             count.with_context(|| format!("no packets of queue {queue} among {statistics:?}"))
         })
