@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use gre_common::Reason;
+use gre_tests::frame::{Addresses, Ipv4, PROTOCOL_TCP, tcp_segment};
 use serde_json::Value;
 
 use crate::runner::Runner;
 use crate::scrape::{DEFAULT, ask};
-use crate::site::{CONFIG, REMOTE, packet, site_or_return};
+use crate::site::{CONFIG, REMOTE, packet, site_or_return, tunnel};
 
 const RULES: &str = "prometheus-rules.yml";
 const DASHBOARD: &str = "grafana-dashboard.json";
@@ -49,13 +51,21 @@ fn expressions(dashboard: &Value) -> Vec<&str> {
 #[test]
 fn only_metrics_that_exist_are_used() -> Result<()> {
     let site = site_or_return!();
-    let mut runner = Runner::start(&site, CONFIG, "")?;
+    let config = CONFIG
+        .replace("name = \"wan0\"\n", "name = \"wan0\"\nclamp_mss = 1300\n")
+        .replace("key = 4200\n", "key = 4200\nmss = 1300\n");
+    let config = config + "[protect]\nprefixes = [\"192.0.2.0/24\"]\n";
+    let mut runner = Runner::start(&site, &config, "")?;
     runner.says()?;
     runner.says()?;
     let mut numbered = packet(REMOTE, Some(4200));
     numbered.gre.sequence = Some(1);
     site.send_packet(&numbered)?;
-    site.stats_with("scrub-fra", 1)?;
+    let mut synchronizing = packet(REMOTE, Some(4200));
+    synchronizing.payload = syn();
+    site.send_packet(&synchronizing)?;
+    let stats = site.stats_with("scrub-fra", 2)?;
+    assert_eq!(tunnel(&stats, "scrub-fra")["mss_clamped"], 1, "{stats}");
     let scraped = ask(&site, DEFAULT, "GET /metrics")?.body;
     let samples = scraped.lines().filter(|line| !line.starts_with('#'));
     let exist: BTreeSet<_> = samples.filter_map(|line| line.split(['{', ' ']).next()).collect();
@@ -87,6 +97,23 @@ fn only_metrics_that_exist_are_used() -> Result<()> {
     let parts_of_a_histogram = ["gre_decap_packet_size_bytes_count", "gre_decap_packet_size_bytes_sum"];
     assert_eq!(unused, parts_of_a_histogram.iter().collect::<Vec<_>>());
     Ok(())
+}
+
+/// An inner packet that asks for a TCP connection, and announces an MSS of 1460.
+fn syn() -> Vec<u8> {
+    const MSS: [u8; 4] = [2, 4, 0x05, 0xb4];
+    const SYN: u8 = 2;
+    let (source, destination) = (Ipv4Addr::new(198, 18, 5, 7), Ipv4Addr::new(192, 0, 2, 80));
+    let mut segment = tcp_segment(Addresses::V4(source, destination), &MSS);
+    // The option is part of the header. Its checksum is the receiver's matter, who is not there.
+    (segment[12], segment[13]) = (6 << 4, SYN);
+    let header = Ipv4 {
+        source,
+        destination,
+        protocol: PROTOCOL_TCP,
+        ..Ipv4::default()
+    };
+    header.packet(&segment)
 }
 
 /// By Prometheus's own tool, on machines that have it (Debian: the package prometheus).
