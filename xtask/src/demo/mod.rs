@@ -12,6 +12,7 @@ mod routed;
 mod scenes;
 mod topology;
 mod transfer;
+mod upkeep;
 
 use std::path::Path;
 
@@ -35,6 +36,7 @@ pub(crate) fn run(binary: &Path) -> Result<()> {
     origin::run(binary, &mut report)?;
     routed::run(binary, &mut report)?;
     attack::run(binary, &mut report)?;
+    upkeep::run(binary, &mut report)?;
     report.conclude(topology::PROVEN)
 }
 

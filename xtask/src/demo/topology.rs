@@ -39,6 +39,8 @@ What this proves:
     the core of their flow; the router's kernel forwarded those alone whose next hop it had to find.
   - Under lockdown a flood straight at the origin was dropped, every packet counted as that, while
     megabytes went through the tunnel unharmed; so was what came by the tunnel for anything else.
+  - TCP announced segments that fit into the tunnel, and the centre's health probes, echo replies to
+    itself, came back to it.
   - Nothing is left: no program, no pinned object, and no namespace once this process has ended.";
 
 /// The origin's configuration file.
