@@ -1,8 +1,8 @@
 //! Who talks to this host now, by what the kernel lists of TCP connections, and who would answer its questions.
 
 use std::env;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result};
@@ -48,15 +48,20 @@ pub(super) struct Resolver {
     pub(super) asked_from: IpAddr,
 }
 
-/// The TCP connections of the calling thread's network namespace.
-pub(super) fn connections() -> Result<Vec<Connection>> {
+/// Those of the TCP connections of the calling thread's network namespace that are `wanted`. A busy origin has hundreds of thousands,
+/// most of which nobody wants: the list is read line by line, and no more of it is kept.
+pub(super) fn connections(wanted: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>> {
     let mut connections = Vec::new();
-    for file in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
-        match fs::read_to_string(file) {
-            Ok(text) => connections.extend(text.lines().filter_map(established)),
+    for path in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
+        let file = match File::open(path) {
+            Ok(file) => file,
             // A kernel without IPv6 has no list of it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).context(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).context(path),
+        };
+        for line in BufReader::new(file).lines() {
+            let line = line.context(path)?;
+            connections.extend(established(&line).filter(&wanted));
         }
     }
     Ok(connections)
@@ -219,7 +224,10 @@ mod tests {
             local: stream.local_addr().expect("its address"),
             remote: stream.peer_addr().expect("its address"),
         };
-        assert!(connections().expect("a list").contains(&wanted), "{wanted:?}");
+        let all = connections(|_| true).expect("a list");
+        assert!(all.contains(&wanted), "{wanted:?}");
+        let chosen = connections(|connection| *connection == wanted).expect("a list");
+        assert_eq!(chosen, [wanted]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use super::sysctl;
 use super::xdp_features::{self, XdpFeatures};
 
 pub(super) use self::egress::EgressFacts;
-pub(super) use self::lockdown::LockdownFacts;
+pub(super) use self::lockdown::{Closed, LockdownFacts};
 
 #[derive(Debug)]
 pub(super) struct Facts {

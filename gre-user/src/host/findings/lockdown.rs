@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::config::{Config, Guard, Tunnel};
-use crate::nets::Nets;
 
 use super::super::connections::{Connection, Resolver};
-use super::super::facts::LockdownFacts;
+use super::super::facts::{Closed, LockdownFacts};
 use super::super::finding::Finding;
 use super::unknown;
 
@@ -28,8 +27,7 @@ pub(super) fn judge(config: &Config, facts: &LockdownFacts) -> Vec<Finding> {
 
 /// The rule as it is configured.
 struct Rule {
-    protected: Nets,
-    allowed: Nets,
+    closed: Closed,
     /// What becomes of what breaks it.
     would: &'static str,
 }
@@ -43,15 +41,9 @@ impl Rule {
             Guard::Enforce => "drops",
         };
         Some(Self {
-            protected: config.protect.prefixes.iter().copied().collect(),
-            allowed: config.protect.allow.iter().copied().collect(),
+            closed: Closed::of(&config.protect),
             would,
         })
-    }
-
-    /// Whether what comes from there to here by no tunnel breaks it.
-    fn is_broken(&self, from: IpAddr, to: IpAddr) -> bool {
-        self.protected.have(to) && !self.allowed.have(from)
     }
 
     fn connections(&self, facts: &LockdownFacts) -> Vec<Finding> {
@@ -67,7 +59,7 @@ impl Rule {
             }
         };
         let is_own = |connection: &Connection| Some(*connection) == facts.login;
-        let broken = |connection: &&Connection| self.is_broken(connection.remote.ip(), connection.local.ip());
+        let broken = |connection: &&Connection| self.closed.has(connection);
         let all: Vec<_> = connections.iter().filter(broken).collect();
         let select = |wanted: &dyn Fn(&Connection) -> bool| -> BTreeSet<IpAddr> {
             let selected = all.iter().filter(|connection| wanted(connection));
@@ -116,7 +108,7 @@ impl Rule {
     fn resolvers(&self, facts: &LockdownFacts) -> Option<Finding> {
         match &facts.resolvers {
             Ok(resolvers) => {
-                let broken = |resolver: &&Resolver| self.is_broken(resolver.address, resolver.asked_from);
+                let broken = |resolver: &&Resolver| self.closed.is_broken(resolver.address, resolver.asked_from);
                 let from: BTreeSet<_> = resolvers
                     .iter()
                     .filter(broken)
@@ -145,8 +137,8 @@ impl Rule {
 
     /// What cannot be told to be a tunnel's came by none.
     fn tunnel(&self, tunnel: &Tunnel) -> Option<Finding> {
-        let is_allowed = |remote: &ipnet::IpNet| self.allowed.cover(*remote);
-        if !self.protected.have(tunnel.local) || tunnel.remotes.iter().all(is_allowed) {
+        let is_allowed = |remote: &ipnet::IpNet| self.closed.allows(*remote);
+        if !self.closed.protects(tunnel.local) || tunnel.remotes.iter().all(is_allowed) {
             return None;
         }
         Some(Finding::warning(
