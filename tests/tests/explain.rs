@@ -9,9 +9,9 @@ use gre_common::Reason;
 use gre_tests::skip::binary_or_skip;
 
 /// The tunnel of the captures in `packets/`, from left to right.
+const CONFIG: &str = "[[tunnel]]\nname = 'kernel'\nlocal = '10.0.0.2'\nremote = '10.0.0.1'\n";
 /// The other direction's, which has the replies.
 const BACK: &str = "[[tunnel]]\nname = 'kernel'\nlocal = '10.0.0.1'\nremote = '10.0.0.2'\n";
-const CONFIG: &str = "[[tunnel]]\nname = 'kernel'\nlocal = '10.0.0.2'\nremote = '10.0.0.1'\n";
 
 fn packets(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packets").join(name)
