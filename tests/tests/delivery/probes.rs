@@ -150,7 +150,6 @@ fn that_are_replies_are_sent_on() -> Result<()> {
         ("generic", "", "off"),
         ("native", "deliver = \"route\"", "off"),
         ("native", "deliver = { interface = \"lan0\" }", "off"),
-        ("native", "spread = \"all\"", "off"),
     ] {
         net.program.load(&protecting(mode, lines, guard))?;
         let context = || format!("{mode}, {lines}, inner destinations {guard}");
@@ -169,6 +168,27 @@ fn that_are_replies_are_sent_on() -> Result<()> {
         net.program.run("", "unload")?;
     }
     Ok(())
+}
+
+/// Another core has its own time, so each is waited for.
+#[test]
+fn that_are_replies_are_sent_on_by_the_core_of_their_flow() -> Result<()> {
+    let net: Net = net_or_return!();
+    net.program.load(&protecting("native", "spread = \"all\"", "off"))?;
+    let bench = Bench::open(&net)?;
+    let mut sent = 0;
+    for (ethertype, (comes, goes)) in [(ETHERTYPE_IPV4, reply_v4()), (ETHERTYPE_IPV6, reply_v6())] {
+        for way in [Way::V4, Way::V6] {
+            bench.centre.send(&bench.frame(way, ethertype, &comes))?;
+            bench.centre.expect("the reply to be sent on", |frame| {
+                !frame.outgoing && frame.bytes.get(14..) == Some(goes.as_slice())
+            })?;
+            sent += 1;
+        }
+    }
+    net.program
+        .stats_when("each to be counted", |stats| stats.reason("probe") == sent)
+        .map(drop)
 }
 
 /// The contract's order: what is not for what is protected is dropped before anybody asks what it is.
