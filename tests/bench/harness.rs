@@ -137,7 +137,9 @@ impl Harness {
             expected,
             batches,
         };
-        harness.fill_floors(shape)?;
+        if let Some(ends) = shape.outer_v4() {
+            fill_floors(&mut harness.ebpf, ends)?;
+        }
         harness.set_state(State::new(shape.first_number))?;
         harness.check(shape)?;
         Ok(harness)
@@ -207,25 +209,22 @@ impl Harness {
         let mut map: Array<_, State> = Array::try_from(self.ebpf.map_mut("STATE").context("map STATE")?)?;
         Ok(map.set(0, state, 0)?)
     }
+}
 
-    /// Lets the floor find the shape's packet.
-    fn fill_floors(&mut self, shape: &Shape) -> Result<()> {
-        let Some([remote, local]) = shape.outer_v4() else {
-            return Ok(());
-        };
-        let endpoints = Endpoints {
-            keyed: 0,
-            key: 0,
-            local,
-            remote,
-        };
-        let map = self.ebpf.map_mut("FLOOR_TUNNELS").context("map FLOOR_TUNNELS")?;
-        HashMap::try_from(map)?.insert(endpoints, 1_u32, 0)?;
-        let map = self.ebpf.map_mut("FLOOR_COUNTERS").context("map FLOOR_COUNTERS")?;
-        let counters: PerCpuArray<_, [u64; 2]> = PerCpuArray::try_from(map)?;
-        counters.get(&1, 0).context("the floor's counter")?;
-        Ok(())
-    }
+/// Lets the floor find packets of these outer addresses, source and destination.
+pub(crate) fn fill_floors(ebpf: &mut Ebpf, [remote, local]: [[u8; 4]; 2]) -> Result<()> {
+    let endpoints = Endpoints {
+        keyed: 0,
+        key: 0,
+        local,
+        remote,
+    };
+    let map = ebpf.map_mut("FLOOR_TUNNELS").context("map FLOOR_TUNNELS")?;
+    HashMap::try_from(map)?.insert(endpoints, 1_u32, 0)?;
+    let map = ebpf.map_mut("FLOOR_COUNTERS").context("map FLOOR_COUNTERS")?;
+    let counters: PerCpuArray<_, [u64; 2]> = PerCpuArray::try_from(map)?;
+    counters.get(&1, 0).context("the floor's counter")?;
+    Ok(())
 }
 
 /// Loads the object with the constants of a shape, whose frame the program makes so much shorter.

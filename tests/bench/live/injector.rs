@@ -8,7 +8,7 @@ use aya::maps::{Array, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunAttrs, TestRunOptions, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 
-use crate::harness::{State, object, template};
+use crate::harness::{State, fill_floors, object, template};
 use crate::shapes::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
 
 /// Frames that the kernel takes at once, as a driver does (NAPI_POLL_WEIGHT).
@@ -27,6 +27,8 @@ pub(crate) enum Then {
     Leave(u32),
     /// The program with this id gets them.
     Meet(u32),
+    /// This floor of `gre-ebpf/bench` gets them.
+    MeetFloor(&'static str),
 }
 
 /// A frame, ready to be sent over and over.
@@ -44,7 +46,7 @@ impl Injector {
             Then::Drop => (XDP_DROP, 0),
             Then::Pass => (XDP_PASS, 0),
             Then::Leave(interface) => (XDP_REDIRECT, interface),
-            Then::Meet(_) => (0, 0),
+            Then::Meet(_) | Then::MeetFloor(_) => (0, 0),
         };
         let constants = [
             ("ACTION", action),
@@ -60,9 +62,23 @@ impl Injector {
         loader.override_global("TEMPLATE", &template[..], true);
         let mut ebpf = loader.load(&object()?).context("load the benchmark's object")?;
         xdp(&mut ebpf, "inject")?.load().context("load inject")?;
-        if let Then::Meet(id) = then {
+        let next = match then {
+            Then::Meet(id) => Some(program(id)?),
+            Then::MeetFloor(name) => {
+                let floor = xdp(&mut ebpf, name)?;
+                floor.load().with_context(|| format!("load {name}"))?;
+                let floor = floor.fd()?.try_clone()?;
+                fill_floors(
+                    &mut ebpf,
+                    outer_addresses(&frame).context("the frame has no outer header")?,
+                )?;
+                Some(floor)
+            }
+            Then::Drop | Then::Pass | Then::Leave(_) => None,
+        };
+        if let Some(program) = next {
             let mut next = ProgramArray::try_from(ebpf.map_mut("MEASURED").context("map MEASURED")?)?;
-            next.set(0, &program(id)?, 0).context("go on with the program")?;
+            next.set(0, &program, 0).context("go on with the program")?;
         }
         let mut state: Array<_, State> = Array::try_from(ebpf.map_mut("STATE").context("map STATE")?)?;
         state.set(0, State::new(0), 0)?;
@@ -86,6 +102,11 @@ impl Injector {
         let sent = xdp(&mut self.ebpf, "inject")?.test_run(options);
         Ok(sent.context("send live frames (BPF_PROG_TEST_RUN)")?.duration)
     }
+}
+
+/// Source and destination of the IPv4 header behind the link header.
+fn outer_addresses(frame: &[u8]) -> Option<[[u8; 4]; 2]> {
+    Some([*frame.get(26..)?.first_chunk()?, *frame.get(30..)?.first_chunk()?])
 }
 
 fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {

@@ -12,9 +12,9 @@ use super::site::{Counts, End, Receiver, Site};
 use crate::datapath::LOOPBACK;
 
 /// Frames of one measurement.
-const FRAMES: u32 = 8192;
+const FRAMES: u32 = 4096;
 /// Measurements of each case.
-const SAMPLES: usize = 7;
+const SAMPLES: usize = 5;
 
 /// How frames come to the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,8 +59,9 @@ impl Fate {
     fn counts(self, way: Way, receiver: Receiver, frames: u64) -> Counts {
         let stack = match (self, receiver) {
             (Self::Untouched, _) | (Self::ToInterface | Self::ByRoute | Self::Dropped, Receiver::Ours) => 0,
-            (Self::Dropped, Receiver::Kernel) | (_, Receiver::Nobody | Receiver::Ours) => frames,
+            (Self::Dropped, _) => frames,
             (_, Receiver::Kernel) => 2 * frames,
+            _ => frames,
         };
         let when = |is_so| if is_so { frames } else { 0 };
         let is_refused = self == Self::Dropped && receiver == Receiver::Ours;
@@ -105,6 +106,11 @@ pub(crate) fn compare() -> Result<()> {
             let _xdp = site.attach("empty")?;
             for fate in fates {
                 host.measure(Way::Step, receiver, fate)?;
+            }
+            if receiver == Receiver::Nobody {
+                for floor in [Receiver::Strip, Receiver::StripCounted] {
+                    host.measure(Way::Step, floor, Fate::Blackhole)?;
+                }
             }
         }
         for fate in fates {
@@ -170,6 +176,8 @@ impl Host<'_> {
         let (from, interface, then) = match (way, receiver) {
             (Way::Driver, _) => (&site.net, LOOPBACK, Then::Leave(site.net_end.index)),
             (Way::Step, _) if fate == Fate::Untouched => (&site.host, site.wan.index, Then::Drop),
+            (Way::Step, Receiver::Strip) => (&site.host, site.wan.index, Then::MeetFloor("strip")),
+            (Way::Step, Receiver::StripCounted) => (&site.host, site.wan.index, Then::MeetFloor("strip_counted")),
             (Way::Step, Receiver::Ours) => (&site.host, site.wan.index, Then::Meet(site.program_id()?)),
             (Way::Step, _) => (&site.host, site.wan.index, Then::Pass),
         };

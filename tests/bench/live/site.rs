@@ -51,6 +51,10 @@ const DEVICE: &str = "gre1";
 pub(crate) enum Receiver {
     /// Nobody: inner packets come bare.
     Nobody,
+    /// A strip of the outer headers without a check, a look-up or a counter.
+    Strip,
+    /// The same with one look-up and one counter.
+    StripCounted,
     /// The kernel's device.
     Kernel,
     /// Our program.
@@ -246,7 +250,7 @@ impl Site {
         let text = self.host.run(|| fs::read_to_string(snmp).context(snmp))?;
         let stack = ip_in_receives(&text).with_context(|| format!("{snmp} has no InReceives"))?;
         let (device, stats) = match receiver {
-            Receiver::Nobody => (0, Value::Null),
+            Receiver::Nobody | Receiver::Strip | Receiver::StripCounted => (0, Value::Null),
             Receiver::Kernel => (self.host.statistic(DEVICE, "rx_packets")?, Value::Null),
             Receiver::Ours => (0, serde_json::from_str(&self.gre_decap(&["stats", "--json"])?)?),
         };

@@ -30,6 +30,8 @@ enum Way {
 #[serde(rename_all = "snake_case")]
 enum Receiver {
     Nobody,
+    Strip,
+    StripCounted,
     Kernel,
     Ours,
 }
@@ -135,10 +137,13 @@ impl Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let receiver = match self.receiver {
             Receiver::Nobody => "no GRE",
+            Receiver::Strip | Receiver::StripCounted => "floor",
             Receiver::Kernel => "ip_gre",
             Receiver::Ours => "gre-decap",
         };
         let fate = match (self.fate, self.receiver) {
+            (_, Receiver::Strip) => "strip, no check, blackhole route",
+            (_, Receiver::StripCounted) => "and one look-up, one counter",
             (Fate::Untouched, _) => "dropped untouched by XDP",
             (Fate::Blackhole, _) => "blackhole route",
             (Fate::Socket, _) => "UDP socket",
@@ -150,7 +155,7 @@ impl Display for Case {
         };
         let (least, most) = self.range();
         let range = format!("{least}–{most}");
-        write!(f, "  {receiver:<10} {fate:<28} {:>6} {range:>13}", self.median())
+        write!(f, "  {receiver:<10} {fate:<32} {:>6} {range:>13}", self.median())
     }
 }
 
@@ -163,7 +168,7 @@ impl Display for Figures {
             let head = format!("Linux {}, {title}", self.kernel);
             writeln!(
                 f,
-                "\n{head}\n  {:<39} {:>6} {:>13}",
+                "\n{head}\n  {:<43} {:>6} {:>13}",
                 "instructions a packet", "median", "range"
             )?;
             for case in self.cases.iter().filter(|case| case.way == way) {

@@ -20,67 +20,77 @@ pub(super) struct Comparison(Vec<Line>);
 
 impl Comparison {
     pub(super) fn of(figures: &Figures) -> Result<Self> {
-        let mut lines = Vec::new();
-        for way in [Way::Step, Way::Driver] {
-            let is_step = way == Way::Step;
-            let median = |receiver, fate| figures.median(way, receiver, fate);
-            let added =
-                |receiver, fate| Ok::<_, anyhow::Error>(median(receiver, fate)? - median(Receiver::Nobody, fate)?);
-            let mut add = |what: [&'static str; 2], kernel, ours, at_least| {
-                lines.push(Line {
-                    what: what[usize::from(!is_step)],
-                    kernel,
-                    ours,
-                    at_least: Some(at_least).filter(|_| is_step),
-                });
-            };
-            add(
-                ["decapsulation adds, blackhole route", "the same, through the driver"],
-                added(Receiver::Kernel, Fate::Blackhole)?,
-                added(Receiver::Ours, Fate::Blackhole)?,
-                15.0,
-            );
-            add(
-                ["decapsulation adds, UDP socket", "the same, through the driver"],
-                added(Receiver::Kernel, Fate::Socket)?,
-                added(Receiver::Ours, Fate::Socket)?,
-                15.0,
-            );
-            add(
-                ["forwarded, in all, to an interface", "the same, through the driver"],
-                median(Receiver::Kernel, Fate::Forwarded)?,
-                median(Receiver::Ours, Fate::ToInterface)?,
-                6.0,
-            );
-            add(
-                ["forwarded, in all, by route", "the same, through the driver"],
-                median(Receiver::Kernel, Fate::Forwarded)?,
-                median(Receiver::Ours, Fate::ByRoute)?,
-                6.0,
-            );
-            add(
-                ["dropped, in all", "the same, through the driver"],
-                median(Receiver::Kernel, Fate::Dropped)?,
-                median(Receiver::Ours, Fate::Dropped)?,
-                10.0,
-            );
+        let mut lines = of_way(figures, Way::Step)?;
+        lines.insert(
+            1,
+            Line {
+                what: "floor: strip, one look-up, one counter",
+                kernel: added(figures, Way::Step, Receiver::Kernel, Fate::Blackhole)?,
+                ours: added(figures, Way::Step, Receiver::StripCounted, Fate::Blackhole)?,
+                at_least: None,
+            },
+        );
+        for line in of_way(figures, Way::Driver)? {
+            lines.push(Line {
+                what: "the same, through the driver",
+                at_least: None,
+                ..line
+            });
         }
         Ok(Self(lines))
     }
+}
+
+/// What a receiver adds to a bare inner packet's way.
+fn added(figures: &Figures, way: Way, receiver: Receiver, fate: Fate) -> Result<f64> {
+    Ok(figures.median(way, receiver, fate)? - figures.median(way, Receiver::Nobody, fate)?)
+}
+
+fn of_way(figures: &Figures, way: Way) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for (what, fate) in [
+        ("decapsulation adds, blackhole route", Fate::Blackhole),
+        ("decapsulation adds, UDP socket", Fate::Socket),
+    ] {
+        lines.push(Line {
+            what,
+            kernel: added(figures, way, Receiver::Kernel, fate)?,
+            ours: added(figures, way, Receiver::Ours, fate)?,
+            at_least: Some(15.0),
+        });
+    }
+    for (what, kernels, ours, at_least) in [
+        (
+            "forwarded, in all, to an interface",
+            Fate::Forwarded,
+            Fate::ToInterface,
+            6.0,
+        ),
+        ("forwarded, in all, by route", Fate::Forwarded, Fate::ByRoute, 6.0),
+        ("dropped, in all", Fate::Dropped, Fate::Dropped, 10.0),
+    ] {
+        lines.push(Line {
+            what,
+            kernel: figures.median(way, Receiver::Kernel, kernels)?,
+            ours: figures.median(way, Receiver::Ours, ours)?,
+            at_least: Some(at_least),
+        });
+    }
+    Ok(lines)
 }
 
 impl Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n  {:<39} {:>9} {:>9} {:>8} {:>9}",
+            "\n  {:<43} {:>6} {:>9} {:>8} {:>9}",
             "comparison", "ip_gre", "gre-decap", "ratio", "at least"
         )?;
         for line in &self.0 {
             let ratio = line.kernel / line.ours;
             write!(
                 f,
-                "  {:<39} {:>9} {:>9} {ratio:>7.1}×",
+                "  {:<43} {:>6} {:>9} {ratio:>7.1}×",
                 line.what, line.kernel, line.ours
             )?;
             match line.at_least {
@@ -90,5 +100,51 @@ impl Display for Comparison {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::kernel::Case;
+
+    #[test]
+    fn what_is_added_is_compared_and_misses_are_told() {
+        let mut cases = Vec::new();
+        for way in [Way::Step, Way::Driver] {
+            for (receiver, fate, count) in [
+                (Receiver::Nobody, Fate::Blackhole, 2000),
+                (Receiver::Nobody, Fate::Socket, 7000),
+                (Receiver::StripCounted, Fate::Blackhole, 2250),
+                (Receiver::Kernel, Fate::Blackhole, 4500),
+                (Receiver::Kernel, Fate::Socket, 9400),
+                (Receiver::Kernel, Fate::Forwarded, 6000),
+                (Receiver::Kernel, Fate::Dropped, 4000),
+                (Receiver::Ours, Fate::Blackhole, 2100),
+                (Receiver::Ours, Fate::Socket, 7300),
+                (Receiver::Ours, Fate::ToInterface, 1000),
+                (Receiver::Ours, Fate::ByRoute, 2000),
+                (Receiver::Ours, Fate::Dropped, 200),
+            ] {
+                cases.push(Case {
+                    way,
+                    receiver,
+                    fate,
+                    instructions: vec![count],
+                });
+            }
+        }
+        let figures = Figures {
+            kernel: "6.12".into(),
+            cases,
+        };
+        let text = Comparison::of(&figures).unwrap().to_string();
+        let line = |what: &str| text.lines().find(|line| line.contains(what)).unwrap().trim_end();
+        assert!(line("adds, blackhole").ends_with("25.0×       15×"), "{text}");
+        assert!(line("adds, UDP").ends_with("8.0×       15×  missed"), "{text}");
+        assert!(line("floor").ends_with("10.0×"), "{text}");
+        assert!(line("to an interface").ends_with("6.0×        6×"), "{text}");
+        assert!(line("by route").ends_with("missed"), "{text}");
+        assert!(line("dropped").ends_with("20.0×       10×"), "{text}");
     }
 }
