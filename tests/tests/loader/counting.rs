@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
 
-use crate::site::{CONFIG, REMOTE, Site, site_or_return, tunnel};
+use crate::site::{CONFIG, REMOTE, Site, Stop, site_or_return, tunnel};
 
 /// [`CONFIG`] with room for so many remotes, and a second tunnel of this name.
 fn with_second(name: &str, max_tunnels: usize) -> String {
@@ -17,32 +16,21 @@ fn with_second(name: &str, max_tunnels: usize) -> String {
     )
 }
 
-/// Ends what runs beside, also when the test panics.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Sends into a tunnel while `reload` goes on, and checks what is counted, all the time and in the end.
 #[track_caller]
 fn under_traffic(site: &Site, reload: impl FnOnce() -> Result<()>) -> Result<()> {
+    let sent = site.send_meanwhile(|| read_meanwhile(site, reload))?;
+    let arrived = sent - site.dropped_on_the_wire()?;
+    let stats = site.stats_with("scrub-fra", arrived)?;
+    assert_eq!(stats["reasons"], json!({}));
+    Ok(())
+}
+
+/// Reads counters while `reload` goes on, and checks that none goes back.
+#[track_caller]
+fn read_meanwhile(site: &Site, reload: impl FnOnce() -> Result<()>) -> Result<()> {
     let stop = AtomicBool::new(false);
-    let sent = thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let mut sent = 0;
-            while !stop.load(Ordering::Relaxed) {
-                site.send(REMOTE, Some(4200))?;
-                sent += 1;
-                if sent % 64 == 0 {
-                    // So that the wire, which holds 256, drops next to none.
-                    thread::sleep(Duration::from_micros(500));
-                }
-            }
-            anyhow::Ok(sent)
-        });
+    thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let mut before: BTreeMap<&str, u64> = BTreeMap::new();
             while !stop.load(Ordering::Relaxed) {
@@ -59,14 +47,8 @@ fn under_traffic(site: &Site, reload: impl FnOnce() -> Result<()>) -> Result<()>
             let _stop = Stop(&stop);
             reload()
         };
-        let sent = sender.join().expect("the sender does not panic");
-        let read = reader.join().expect("counters do not go back");
-        reloaded.and(read).and(sent)
-    })?;
-    let arrived = sent - site.dropped_on_the_wire()?;
-    let stats = site.stats_with("scrub-fra", arrived)?;
-    assert_eq!(stats["reasons"], json!({}));
-    Ok(())
+        reloaded.and(reader.join().expect("counters do not go back"))
+    })
 }
 
 #[test]

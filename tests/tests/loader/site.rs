@@ -84,6 +84,15 @@ macro_rules! site_or_return {
 }
 pub(crate) use site_or_return;
 
+/// Ends what runs beside, also when the test panics.
+pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Site {
     /// A site, or none, loudly, if there is no `gre-decap` to test.
     pub(crate) fn new(lab: Lab, test: &str) -> Result<Option<Self>> {
@@ -199,8 +208,10 @@ impl Site {
                 }
                 anyhow::Ok(sent)
             });
-            let changed = change();
-            stop.store(true, Ordering::Relaxed);
+            let changed = {
+                let _stop = Stop(&stop);
+                change()
+            };
             let sent = sender.join().expect("the sender does not panic");
             changed.and(sent)
         })
