@@ -140,7 +140,9 @@ fn last_words(log: &str) -> Option<&str> {
         "max_states",
         "mark_read",
     ];
-    log.lines()
+    // Linux 7.3 has a line for each function, too, after this one.
+    let said = log.rsplit_once("verification time").map_or(log, |(said, _)| said);
+    said.lines()
         .map(str::trim)
         .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)))
 }
@@ -165,6 +167,8 @@ mod tests {
                    R2 offset is outside of the packet\nverification time 42 usec\nstack depth 8\n\
                    processed 12 insns (limit 1000000) max_states_per_insn 0 total_states 0\n\n";
         assert_eq!(last_words(log), Some("R2 offset is outside of the packet"));
+        let of_7_3 = log.replace("stack depth 8\n", "subprog 13 (refuse) insns_total 0 stack 0\n");
+        assert_eq!(last_words(&of_7_3), Some("R2 offset is outside of the packet"));
         assert_eq!(last_words("processed 0 insns\n"), None);
         assert_eq!(last_words(""), None);
     }
