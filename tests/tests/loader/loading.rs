@@ -34,7 +34,7 @@ fn from_load_to_unload() -> Result<()> {
             "name": "scrub-fra", "id": 1, "local": "198.51.100.20", "remote": ["203.0.113.10", "203.0.113.128/25"],
             "key": 4200, "checksum": "optional", "sequence": "ignore", "inner": ["ipv4", "ipv6"],
             "deliver": "stack", "spread": "off", "mss": "off",
-            "keepalive": "ignore", "enabled": true
+            "keepalive": "ignore", "probes": "off", "enabled": true
         }])
     );
     assert_eq!(

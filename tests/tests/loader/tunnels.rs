@@ -177,13 +177,13 @@ fn every_key_of_the_file_is_an_option() -> Result<()> {
     site.ok(CONFIG, "load")?;
     let all = "tunnel add b --local 2001:db8::1 --remote 2001:db8::2 --remote 2001:db8:f::/48 --key 0x10 --checksum required \
                --sequence ordered --inner ipv6,ipv4 --deliver route --spread 0 --mss 1400 --bypass 10.0.0.0/30 \
-               --keepalive reply --keepalive-rate 7 --probes off --disabled";
+               --keepalive reply --keepalive-rate 7 --probes route --disabled";
     let done = site.run("", all)?;
     assert_eq!(done.status, Some(0), "{done:?}");
     let section = "[[tunnel]]\nname = \"b\"\nlocal = \"2001:db8::1\"\nremote = [\"2001:db8::2\", \"2001:db8:f::/48\"]\n\
                    key = 16\nchecksum = \"required\"\nsequence = \"ordered\"\ndeliver = \"route\"\nspread = \"0\"\nmss = 1400\n\
                    bypass = [\"10.0.0.0/30\"]\nkeepalive = \"reply\"\nkeepalive_rate = 7\n\
-                   enabled = false\n";
+                   probes = \"route\"\nenabled = false\n";
     let shown = site.ok("", "tunnel show b")?;
     assert_eq!(
         shown,
@@ -195,6 +195,7 @@ fn every_key_of_the_file_is_an_option() -> Result<()> {
             "name": "b", "id": 2, "local": "2001:db8::1", "remote": ["2001:db8::2", "2001:db8:f::/48"], "key": 16,
             "checksum": "required", "sequence": "ordered", "inner": ["ipv4", "ipv6"], "deliver": "route", "spread": "0",
             "mss": 1400, "enabled": false, "bypass": ["10.0.0.0/30"], "keepalive": "reply", "keepalive_rate": 7,
+            "probes": "route",
         })
     );
     let shown = site.json("tunnel show b")?;
@@ -205,11 +206,15 @@ fn every_key_of_the_file_is_an_option() -> Result<()> {
     let last = |line: usize| {
         list.lines()
             .nth(line)
-            .map(|line| line.split_whitespace().rev().take(3).collect::<Vec<_>>())
+            .map(|line| line.split_whitespace().rev().take(4).collect::<Vec<_>>())
     };
-    assert_eq!(last(0), Some(vec!["keepalive", "bypass", "enabled"]), "{list}");
-    assert_eq!(last(1), Some(vec!["7/s", "reply,", "10.0.0.0/30"]), "{list}");
-    assert_eq!(last(2), Some(vec!["-", "-", "yes"]), "{list}");
+    assert_eq!(
+        last(0),
+        Some(vec!["probes", "keepalive", "bypass", "enabled"]),
+        "{list}"
+    );
+    assert_eq!(last(1), Some(vec!["route", "7/s", "reply,", "10.0.0.0/30"]), "{list}");
+    assert_eq!(last(2), Some(vec!["-", "-", "-", "yes"]), "{list}");
     site.ok(
         "",
         "tunnel add c --local 2001:db8::1 --remote 2001:db8::3 --deliver wan0 --next-hop 02:00:00:00:00:01",

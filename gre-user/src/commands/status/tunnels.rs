@@ -94,15 +94,17 @@ impl TunnelStatus {
 enum Seldom {
     Bypass,
     Keepalive,
+    Probes,
 }
 
 impl Seldom {
-    const ALL: [Self; 2] = [Self::Bypass, Self::Keepalive];
+    const ALL: [Self; 3] = [Self::Bypass, Self::Keepalive, Self::Probes];
 
     fn header(self) -> &'static str {
         match self {
             Self::Bypass => "bypass",
             Self::Keepalive => "keepalive",
+            Self::Probes => "probes",
         }
     }
 
@@ -112,6 +114,7 @@ impl Seldom {
             Self::Keepalive => tunnel
                 .keepalive_rate
                 .map(|rate| format!("{}, {rate}/s", tunnel.keepalive)),
+            Self::Probes => (tunnel.probes != "off").then(|| tunnel.probes.to_owned()),
         }
     }
 }
