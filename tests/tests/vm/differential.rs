@@ -98,6 +98,9 @@ enum Difference {
     /// The outer header's options or extension headers are refused by the kernel's IP layer before GRE is looked at
     /// ([`outer::is_refused`]); they are none of our program's business.
     OuterHeader,
+    /// GRE behind more extension headers than our program walks is none to it: it passes as it came, uncounted, and the kernel's
+    /// device receives it.
+    LongChain,
 }
 
 /// The two receivers, and what is expected of ours.
@@ -160,6 +163,7 @@ impl Both {
             // The kernel gets it as it came: what it does with it is what it does without our program.
             Verdict::Refuse { reason, .. } if passes(*reason) => "passed",
             Verdict::NotOurs if received.kernels.is_empty() => "not ours",
+            Verdict::NotOurs if outer::is_behind_many(&frame) => return self.differ(Difference::LongChain),
             Verdict::NotOurs => bail!("not ours, but the kernel delivers\n{}", report()),
             Verdict::Refuse { .. } if received.kernels.is_empty() => "dropped",
             Verdict::Refuse { reason, .. } => match reason {

@@ -1,5 +1,9 @@
 //! Outer headers that the kernel's IP layer refuses before GRE is looked at, whatever is inside.
 
+use gre_common::link::Link;
+
+use crate::support::bytes::Bytes;
+
 const GRE: u8 = 47;
 
 /// Whether it refuses, or may refuse, an IP packet for its options or extension headers.
@@ -73,6 +77,29 @@ fn has_bad_option(mut options: &[u8]) -> Option<bool> {
         options = &options[length..];
     }
     Some(false)
+}
+
+/// Whether a frame is IPv6 with more extension headers of either kind of options than the decision walks (`WALKED` in
+/// gre_common::outer).
+pub(crate) fn is_behind_many(frame: &[u8]) -> bool {
+    const WALKED: usize = 4;
+    let Some(link) = Link::parse(&Bytes::whole(frame)) else {
+        return false;
+    };
+    let Some(packet) = frame
+        .get(link.len()..)
+        .filter(|packet| packet.first().map(|first| first >> 4) == Some(6))
+    else {
+        return false;
+    };
+    let (mut headers, mut at) = (0, 40);
+    let mut next = packet.get(6);
+    while let (Some(0 | 60), Some(length)) = (next, packet.get(at + 1)) {
+        headers += 1;
+        next = packet.get(at);
+        at += 8 * (usize::from(*length) + 1);
+    }
+    headers > WALKED
 }
 
 /// Bytes of the outer headers, options and extension headers of either kind of options included.

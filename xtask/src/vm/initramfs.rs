@@ -15,9 +15,6 @@ const MODULES: [&str; 6] = ["tun", "veth", "ip_gre", "ip6_gre", "virtio_pci", "v
 /// Where programs lie inside.
 const BIN: &str = "/usr/bin";
 
-/// The variable of our own environment that the tests get: what proptest begins with.
-const PASSED_ON: &str = "PROPTEST_RNG_SEED";
-
 /// Programs of this system that the tests run.
 const TOOLS: [&str; 7] = ["find", "ip", "readlink", "setpriv", "sh", "sleep", "unshare"];
 
@@ -76,8 +73,7 @@ fn environment(gre_decap: &str, more: &[(String, String)]) -> Vec<(String, Strin
         ("GRE_TESTS_MUST_RUN", "1"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let passed_on = env::var(PASSED_ON).map(|value| (PASSED_ON.to_owned(), value));
-    own.into_iter().chain(passed_on).chain(more.iter().cloned()).collect()
+    own.into_iter().chain(more.iter().cloned()).collect()
 }
 
 /// Adds a program, and the libraries that it links to.

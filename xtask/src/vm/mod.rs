@@ -52,6 +52,8 @@ const TESTS: &[&str] = &["lab", "loader", "program", "vm", "wire"];
 const TESTS_FOR_MACHINES: &[&str] = &["vm"];
 /// How the differential test's number of frames is told, and how many it is where it is to be quick.
 const FRAMES: [&str; 2] = ["GRE_TESTS_FRAMES", "2000"];
+/// How its frames are chosen where it is to be quick: the same each time, for new ones are looked for where there is time.
+const SEED: [&str; 2] = ["PROPTEST_RNG_SEED", "1"];
 /// Tests on kernels that are too old have this in their names, others not.
 const UNSUPPORTED: &str = "unsupported::";
 /// Tests of a network card with several queues.
@@ -182,9 +184,11 @@ fn choose<'a>(
 
 /// Variables that the tests get beside their own and some of ours.
 fn environment(quick: bool) -> Vec<(String, String)> {
-    let [name, frames] = FRAMES;
-    let frames = env::var(name).ok().or_else(|| quick.then(|| frames.to_owned()));
-    frames.map(|frames| (name.to_owned(), frames)).into_iter().collect()
+    let variable = |[name, value]: [&str; 2]| {
+        let value = env::var(name).ok().or_else(|| quick.then(|| value.to_owned()))?;
+        Some((name.to_owned(), value))
+    };
+    [FRAMES, SEED].into_iter().filter_map(variable).collect()
 }
 
 /// What the machines are made of.
