@@ -240,7 +240,9 @@ fn difference_in_delivery(
     const ECT_1: u8 = 0b01;
     match (ecn(packet)?, ecn(inner)?, ecn(kernels)?) {
         (ECT_1, ECT_1, ECT_0) => Some(Difference::Ect1),
-        (_, ours, theirs) if ours == theirs && inner[10..12] == [0; 2] && kernels[10..12] == [0xff; 2] => {
+        (_, ours, theirs)
+            if ours == theirs && inner.get(10..12) == Some(&[0; 2]) && kernels.get(10..12) == Some(&[0xff; 2]) =>
+        {
             Some(Difference::ZeroChecksum)
         }
         _ => None,
