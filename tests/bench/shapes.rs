@@ -9,6 +9,7 @@ use anyhow::Result;
 use gre_tests::frame::Packet;
 use serde::Serialize;
 
+pub(crate) use self::stripped::{LOCAL, REMOTE, plain};
 use crate::harness::Kind;
 
 /// `enum xdp_action` of linux/bpf.h.

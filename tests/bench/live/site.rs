@@ -8,19 +8,16 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::programs::tc::TcAttachType;
 use aya::{Ebpf, EbpfLoader};
-use gre_tests::frame::{
-    Addresses, ETHERTYPE_IPV4, Gre, Ipv4, Link, Mac, Outer, PROTOCOL_GRE, PROTOCOL_UDP, Packet, udp_datagram,
-};
+use gre_tests::frame::{Addresses, ETHERTYPE_IPV4, Ipv4, Link, Mac, PROTOCOL_UDP, Packet, udp_datagram};
 use gre_tests::lab::{Interface, Lab, Namespace};
 use nix::sys::socket::{self, sockopt};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::attach::{attach_tc, attach_xdp};
+use crate::shapes::{LOCAL, REMOTE, plain};
 
 /// The tunnel's ends.
-const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
-const REMOTE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 /// The host's way to the rest of the world.
 const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// Where inner packets come from.
@@ -350,16 +347,8 @@ impl Counts {
 
 fn in_gre(payload: &[u8]) -> Packet {
     Packet {
-        link: Link::default(),
-        outer: Outer::V4(Ipv4 {
-            protocol: PROTOCOL_GRE,
-            source: REMOTE,
-            destination: LOCAL,
-            ..Ipv4::default()
-        }),
-        gre: Gre::default(),
         payload: payload.to_vec(),
-        padding: Vec::new(),
+        ..plain()
     }
 }
 

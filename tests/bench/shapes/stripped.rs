@@ -10,8 +10,8 @@ use gre_tests::frame::{
 use super::{Group, Shape, XDP_DROP, XDP_REDIRECT};
 use crate::harness::Kind;
 
-pub(super) const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
-pub(super) const REMOTE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+pub(crate) const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
+pub(crate) const REMOTE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 const LOCAL6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0x20);
 const REMOTE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x10);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 5, 7);
@@ -35,7 +35,7 @@ pub(super) fn one(endpoints: &str, more: &str) -> String {
 }
 
 /// The plainest GRE packet.
-pub(super) fn plain() -> Packet {
+pub(crate) fn plain() -> Packet {
     Packet {
         link: Link::default(),
         outer: Outer::V4(Ipv4 {
