@@ -30,6 +30,7 @@ pub mod link;
 pub mod maps;
 pub mod mss;
 pub mod outer;
+mod packet;
 pub mod plain;
 mod probe;
 pub mod protect;
@@ -38,11 +39,16 @@ pub mod sample;
 pub mod sequence;
 pub mod siphash;
 pub mod sizes;
+mod tables;
 pub mod target;
 pub mod transport;
 pub mod tunnel;
 #[cfg(feature = "user")]
 mod user;
+mod verdict;
 
-pub use decide::{Carrier, Delivery, Packet, Tables, Verdict, decide, decide_and};
+pub use decide::{decide, decide_and};
+pub use packet::Packet;
 pub use reason::{Action, Reason};
+pub use tables::Tables;
+pub use verdict::{Carrier, Delivery, Verdict};
