@@ -40,7 +40,9 @@ impl Tagger {
         // For neighbours it is the same as before.
         net.centre
             .ip(&format!("link set dev wan address {}", mac_text(net.wan.0.mac)))?;
-        switch.ip("link set dev port promisc on")?;
+        // A switch passes frames as they came. GRO, which the port needs for NAPI, would else make one of several segments that
+        // wait for their turn on a busy machine, and nobody could take it apart.
+        switch.ip("link set dev port promisc on gro_max_size 1")?;
         let (trunk, port) = (Wire::open(&switch, "trunk")?, Wire::open(&switch, "port")?);
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
