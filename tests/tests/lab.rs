@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use gre_tests::frame::{Addresses, ETHERTYPE_IPV4, Ipv4, Link, PROTOCOL_TCP, Tcp};
 use gre_tests::lab::{Captured, Lab, Namespace, Wire};
 use gre_tests::lab_or_skip;
 use gre_tests::traffic::flows::Flows;
@@ -23,7 +24,7 @@ fn namespaces_are_apart_and_joined_by_a_veth() -> Result<()> {
         b.end("right")
             .address("198.51.100.2/24")
             .address("2001:db8:1::2/64")
-            .gro(),
+            .napi(),
     )?;
     assert_eq!(end_a.mac, [2, 0, 0, 0, 1, 1]);
 
@@ -153,6 +154,51 @@ fn a_wire_shows_frames_with_their_vlan_tags() -> Result<()> {
     Ok(())
 }
 
+/// Where segments wait together, as on a busy machine, GRO makes one of them, and NAPI alone does not.
+#[test]
+fn napi_leaves_frames_as_they_came() -> Result<()> {
+    let Some(lab) = lab_or_skip!() else { return Ok(()) };
+    let (a, b) = (lab.namespace("a")?, lab.namespace("b")?);
+    let addresses = Addresses::V4([198, 51, 100, 1].into(), [198, 51, 100, 2].into());
+    for (name, merges) in [("gro", true), ("napi", false)] {
+        let end = b.end(name);
+        let (left, right) = lab.veth(a.end(name), if merges { end.gro() } else { end.napi() })?;
+        // What NAPI has begun to merge waits for more for so long, instead of until it has nothing more to do.
+        for (file, value) in [("napi_defer_hard_irqs", "1"), ("gro_flush_timeout", "500000000")] {
+            b.run(|| Ok(fs::write(format!("/sys/class/net/{name}/{file}"), value)?))?;
+        }
+        let (sender, receiver) = (Wire::open(&a, name)?, Wire::open(&b, name)?);
+        let header = Ipv4 {
+            source: [198, 51, 100, 1].into(),
+            destination: [198, 51, 100, 2].into(),
+            protocol: PROTOCOL_TCP,
+            dont_fragment: true,
+            ..Ipv4::default()
+        };
+        let link = Link {
+            destination: right.mac,
+            source: left.mac,
+            tags: Vec::new(),
+        };
+        let mut sent = Vec::new();
+        for number in 0..3_u32 {
+            let segment = Tcp {
+                sequence: 100 * number,
+                flags: Tcp::ACK,
+                ..Tcp::syn(&[])
+            };
+            let segment = segment.segment(addresses, &[number as u8; 100]);
+            sent.push(link.frame(ETHERTYPE_IPV4, &header.packet(&segment)));
+        }
+        sent.iter().try_for_each(|frame| sender.send(frame))?;
+        let seen = receiver.until("the last segment", |seen| seen.bytes.ends_with(&[2; 100]))?;
+        let tcp = |seen: &Captured| seen.bytes.get(23) == Some(&PROTOCOL_TCP);
+        let seen: Vec<_> = seen.into_iter().filter(tcp).map(|seen| seen.bytes).collect();
+        assert_eq!(seen == sent, !merges, "{name}: {seen:02x?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn flows_are_accounted_for() -> Result<()> {
     let Some(lab) = lab_or_skip!() else { return Ok(()) };
@@ -166,7 +212,7 @@ fn flows_are_accounted_for() -> Result<()> {
             .address("198.51.100.2/24")
             .address("2001:db8:1::2/64")
             .queues(2)
-            .gro(),
+            .napi(),
     )?;
     let polled = || -> Result<u64> {
         let statistics = b.driver_statistics("right")?;

@@ -5,6 +5,8 @@ use super::{Addresses, PROTOCOL_TCP};
 /// A TCP header, between ports 40000 and 443.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tcp {
+    /// Sequence number: where its payload begins in the stream.
+    pub sequence: u32,
     /// The eight flags of byte 13: [`Tcp::SYN`] and others.
     pub flags: u8,
     /// Length of the header in 32-bit words, as the field says it; by default what the header really has.
@@ -29,6 +31,7 @@ impl Tcp {
     /// A SYN with these options.
     pub fn syn(options: &[u8]) -> Self {
         Self {
+            sequence: 0x1001,
             flags: Self::SYN,
             data_offset: None,
             options: options.to_vec(),
@@ -49,7 +52,7 @@ impl Tcp {
         options.resize(options.len().next_multiple_of(4), 0);
         let words = self.data_offset.unwrap_or((5 + options.len() / 4) as u8);
         let mut segment = [40_000_u16, 443].map(u16::to_be_bytes).concat();
-        segment.extend_from_slice(&0x1001_u32.to_be_bytes());
+        segment.extend_from_slice(&self.sequence.to_be_bytes());
         segment.extend_from_slice(&0x2002_u32.to_be_bytes());
         segment.extend_from_slice(&[words << 4, self.flags]);
         segment.extend_from_slice(&self.window.to_be_bytes());

@@ -20,6 +20,7 @@ pub struct End<'a> {
     addresses: Vec<&'a str>,
     mtu: u32,
     gro: bool,
+    merges: bool,
     queues: u32,
 }
 
@@ -31,6 +32,7 @@ impl<'a> From<(&'a Namespace, &'a str)> for End<'a> {
             addresses: Vec::new(),
             mtu: 1500,
             gro: false,
+            merges: true,
             queues: 1,
         }
     }
@@ -51,11 +53,19 @@ impl<'a> End<'a> {
         self
     }
 
-    /// Turns GRO on, with which a veth runs NAPI: only then do frames that XDP redirects *to its peer* arrive at it.
+    /// Turns GRO on, with which a veth runs NAPI: only then do frames that XDP redirects *to its peer* arrive at it. Of TCP
+    /// segments that wait together it makes one, as on a busy machine.
     #[must_use]
     pub fn gro(mut self) -> Self {
         self.gro = true;
         self
+    }
+
+    /// Has it run NAPI as [`End::gro`] does, but merge nothing: every frame is seen there as it was sent.
+    #[must_use]
+    pub fn napi(mut self) -> Self {
+        self.merges = false;
+        self.gro()
     }
 
     /// Gives it so many queues in each direction; one otherwise. Frames that XDP redirects to its peer arrive on the queue
@@ -133,6 +143,10 @@ fn configure(end: &End, mac: [u8; 6]) -> Result<Interface> {
     // Only of an interface that is up does the kernel tell the other end (veth_set_features()), which else announces that
     // nothing can be redirected to it.
     namespace.set_gro(name, end.gro)?;
+    if !end.merges {
+        // Two segments are longer than that (skb_gro_receive() in net/core/gro.c); it is the limit for both families.
+        namespace.ip(&format!("link set dev {name} gro_max_size 1"))?;
+    }
     Ok(Interface {
         name: name.to_owned(),
         index,

@@ -102,12 +102,12 @@ impl Net {
                 .address("198.18.5.1/24")
                 .address("2001:db8:5::1/64"),
         )?;
-        // GRO at the receiving ends of what is redirected: they run NAPI with it, and get nothing without.
+        // NAPI at the receiving ends of what is redirected, which get nothing without.
         let wan = lab.veth(
             centre
                 .end("wan")
                 .mtu(mtu)
-                .gro()
+                .napi()
                 .address("203.0.113.10/24")
                 .address("2001:db8:113::10/64"),
             router
@@ -127,7 +127,7 @@ impl Net {
                 .end("eth0")
                 .mtu(mtu)
                 .queues(wanted.queues)
-                .gro()
+                .napi()
                 .address("192.0.2.80/24")
                 .address("2001:db8:2::80/64"),
         )?;

@@ -166,7 +166,7 @@ fn second_wire(net: &Net) -> Result<()> {
             .address("2001:db8:3::1/64"),
         net.server
             .end("eth1")
-            .gro()
+            .napi()
             .address("192.0.3.80/24")
             .address("2001:db8:3::80/64"),
     )?;

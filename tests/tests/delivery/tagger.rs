@@ -35,14 +35,13 @@ impl Tagger {
                 .end("wan")
                 .address("203.0.113.10/24")
                 .address("2001:db8:113::10/64"),
-            switch.end("port").gro(),
+            // A switch passes frames as they came: nobody could take apart what GRO had made of several.
+            switch.end("port").napi(),
         )?;
         // For neighbours it is the same as before.
         net.centre
             .ip(&format!("link set dev wan address {}", mac_text(net.wan.0.mac)))?;
-        // A switch passes frames as they came. GRO, which the port needs for NAPI, would else make one of several segments that
-        // wait for their turn on a busy machine, and nobody could take it apart.
-        switch.ip("link set dev port promisc on gro_max_size 1")?;
+        switch.ip("link set dev port promisc on")?;
         let (trunk, port) = (Wire::open(&switch, "trunk")?, Wire::open(&switch, "port")?);
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);

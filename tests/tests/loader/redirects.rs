@@ -13,7 +13,7 @@ use crate::site::{CONFIG, REMOTE, ROOT, Site, packet, site_or_return, tunnel};
 /// A server behind the origin, whose interface to it is `lan0`; the server's `eth0` takes what XDP sends there.
 fn server(site: &Site) -> Result<Namespace> {
     let server = site.lab.namespace("server")?;
-    site.lab.veth(site.origin.end("lan0"), server.end("eth0").gro())?;
+    site.lab.veth(site.origin.end("lan0"), server.end("eth0").napi())?;
     Ok(server)
 }
 

@@ -26,7 +26,7 @@ fn to_devices_without_redirects(net: &Net, lines: &str) -> Result<()> {
         // Each on a wire of its own to the server.
         let (port, far, net_number) = (format!("port{number}"), format!("far{number}"), 10 + number);
         let far_end = server.end(&far);
-        let far_end = if kind == "veth" { far_end } else { far_end.gro() };
+        let far_end = if kind == "veth" { far_end } else { far_end.napi() };
         let ends = net.lab.veth(router.end(&port), far_end)?;
         let (mut device, mut mac) = (format!("out{number}"), [2, 0, 0, 1, 0, number as u8]);
         let address = mac_text(mac);
