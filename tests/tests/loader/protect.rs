@@ -5,16 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gre_tests::lab::PATIENCE;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::site::{CONFIG, REMOTE, Site, site_or_return, tunnel};
 
 /// Protected addresses of the origin, to which the other end has a way around the tunnel; and that other end's own.
 const PROTECTED: [&str; 2] = ["192.0.2.80", "2001:db8:2::80"];
 const NEIGHBOUR: [&str; 2] = ["198.51.100.1", "2001:db8:2::1"];
-
-/// How long nothing comes that is dropped.
-const SILENCE: Duration = Duration::from_millis(300);
 
 fn with(lines: &str) -> String {
     format!("{CONFIG}\n[protect]\nprefixes = [\"192.0.2.0/24\", \"2001:db8:2::80\"]\n{lines}\n")
@@ -30,14 +27,25 @@ fn settle(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Asks the protected addresses from the other end, of which only these are to answer.
+/// Asks the protected addresses from the other end, of which only these are to answer. The others must count what is dropped: then
+/// no answer is on its way.
 fn check_answers(site: &Site, expected: [bool; 2]) -> Result<()> {
     for (address, expected) in PROTECTED.iter().zip(expected) {
+        let dropped = lockdown(&site.json("stats")?);
         let ping = site.scrub.send_ping(address.parse::<IpAddr>()?, 32)?;
-        let answers = ping.reply(if expected { PATIENCE } else { SILENCE })?.is_some();
+        if !expected {
+            site.stats_when(&format!("the packet to {address} to be dropped"), |stats| {
+                lockdown(stats) > dropped
+            })?;
+        }
+        let answers = ping.reply(if expected { PATIENCE } else { Duration::ZERO })?.is_some();
         ensure!(answers == expected, "{address}: answers: {answers}");
     }
     Ok(())
+}
+
+fn lockdown(stats: &Value) -> u64 {
+    stats["reasons"]["lockdown"].as_u64().unwrap_or(0)
 }
 
 #[test]
