@@ -13,6 +13,7 @@ mod address;
 mod consistency;
 mod deliver;
 mod error;
+mod file;
 mod inner;
 mod interface;
 mod item;
@@ -32,6 +33,7 @@ use strum::{Display, IntoStaticStr, VariantArray};
 
 pub use self::deliver::{Deliver, MacAddress, NextHop};
 pub use self::error::ConfigError;
+pub use self::file::check_lasting;
 pub use self::inner::{InnerType, InnerTypes};
 pub use self::interface::{Interface, Mode};
 pub use self::mss::{ClampMss, Mss};
@@ -111,9 +113,9 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, for the reasons of [`Config::from_str`], or if a tunnel is spread over other cores.
+    /// If the file cannot be read or is longer than any configuration, for the reasons of [`Config::from_str`], or if a tunnel is spread over other cores.
     pub fn from_file(path: &Path, cores: &[u32]) -> Result<Self, ConfigError> {
-        let bytes = std::fs::read(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+        let bytes = file::read(path)?;
         let origin = path.display().to_string();
         let text = str::from_utf8(&bytes).map_err(|error| {
             let line = section::line_at(&bytes, error.valid_up_to());

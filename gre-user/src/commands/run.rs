@@ -18,6 +18,7 @@ use self::host::Host;
 use super::load::{Loaded, in_force, load, tell};
 use super::unload;
 use crate::apply::Outcome;
+use crate::config;
 use crate::error::Error;
 use crate::http;
 use crate::listen::{Listen, Listener};
@@ -49,9 +50,10 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// If the address cannot be listened on, another `run` stays with what is loaded, the first load fails, or the detaching at the end. A file that is wrong when it is
+/// If the file cannot be read again later, the address cannot be listened on, another `run` stays with what is loaded, the first load fails, or the detaching at the end. A file that is wrong when it is
 /// read again is reported, and changes nothing.
 pub fn execute(file: &Path, root: &Root, options: &Options) -> Result<(), Error> {
+    config::check_lasting(file)?;
     start_logger(options.log_level)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -143,7 +145,11 @@ impl Resident<'_> {
     async fn reload(&mut self) {
         self.service.reloading();
         let (file, root, log_level) = (self.file.to_owned(), self.root.clone(), self.log_level);
-        let loading = spawn_blocking(move || load(&file, &root, log_level));
+        let loading = spawn_blocking(move || {
+            // Another may be in its place.
+            config::check_lasting(&file)?;
+            load(&file, &root, log_level)
+        });
         let loaded = self.service.during(loading).await;
         let loaded = loaded.context("the load was broken off").map_err(Error::from).flatten();
         self.metrics.reloads.count(loaded.is_ok());

@@ -33,6 +33,11 @@ impl ConfigError {
             io::ErrorKind::IsADirectory => "is a directory; name a file with --config".to_owned(),
             _ => format!("cannot be read: {error}; name another file with --config"),
         };
+        Self::about(path, &message)
+    }
+
+    /// Something about a whole file.
+    pub(super) fn about(path: &Path, message: &str) -> Self {
         Self::new(&path.display().to_string(), None, message)
     }
 }

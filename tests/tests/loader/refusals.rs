@@ -1,7 +1,7 @@
 //! Bad input: one clear line each, the contract's exit status, and nothing changed.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process;
@@ -9,7 +9,11 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
+use crate::runner::Runner;
 use crate::site::{CONFIG, ROOT, site_or_return};
 
 #[test]
@@ -86,6 +90,44 @@ fn wrong_configurations() -> Result<()> {
         }
         assert_eq!(site.everything()?, before);
     }
+    Ok(())
+}
+
+/// A pipe is read as well as a file, but once: read again, it would be the configuration of an empty file.
+#[test]
+fn files_that_do_not_end_or_do_not_last() -> Result<()> {
+    let site = site_or_return!();
+    let run = |file: &str, command: &str| {
+        let instead = format!("file=$2; shift 2; cat $file | $0 --config {file} $@");
+        site.run_by(&["sh", "-c", &instead], CONFIG, command)
+    };
+    run("/dev/stdin", "load")?.is_done("from a pipe");
+    let before = site.everything()?;
+    let endless = "/dev/zero: is longer than 256 MiB, which no configuration of at most 1048576 tunnels needs; name another file with \
+                   --config";
+    for command in ["check", "load"] {
+        run("/dev/zero", command)?.is_refusal(2, endless);
+    }
+    let gone = "is no regular file, which can be read again at SIGHUP; name one with --config";
+    for file in ["/dev/zero", "/dev/null", "/dev/stdin"] {
+        run(file, "run --listen off")?.is_refusal(2, &format!("{file}: {gone}"));
+    }
+
+    // One that becomes a pipe changes nothing.
+    let mut runner = Runner::start(&site, CONFIG, "--listen off --keep")?;
+    assert_eq!(runner.says()?, "nothing changed\n");
+    let file = "/dev/shm/config.toml";
+    site.origin.run(|| {
+        fs::remove_file(file)?;
+        Ok(mkfifo(file, Mode::S_IRUSR)?)
+    })?;
+    runner.signal(Signal::SIGHUP)?;
+    let mut said = String::new();
+    let stderr = runner.child.stderr.take().context("its errors")?;
+    BufReader::new(stderr).read_line(&mut said)?;
+    assert_eq!(said, format!("error: {file}: {gone}\n"));
+    site.origin.run(|| Ok(fs::remove_file(file)?))?;
+    assert_eq!(site.everything()?, before);
     Ok(())
 }
 

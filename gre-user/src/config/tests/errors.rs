@@ -39,6 +39,19 @@ fn files() {
         error(&folder),
         format!("{}: is a directory; name a file with --config", folder.display())
     );
+    assert_eq!(
+        error(Path::new("/dev/zero")),
+        "/dev/zero: is longer than 256 MiB, which no configuration of at most 1048576 tunnels needs; name another file with --config"
+    );
+    // Sparse, so that only its length is large.
+    let sparse = std::fs::File::create(&file).expect("made");
+    sparse.set_len((256 << 20) + 1).expect("a length");
+    assert_eq!(
+        error(&file),
+        format!(
+            "{shown}: is longer than 256 MiB, which no configuration of at most 1048576 tunnels needs; name another file with --config"
+        )
+    );
     let under = file.join("x");
     assert_eq!(
         error(&under),
