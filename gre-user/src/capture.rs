@@ -132,15 +132,20 @@ const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 /// If it cannot be read, is neither, or holds other frames; and those of `each`.
 pub fn read(file: &Path, each: impl FnMut(&Captured<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let (place, remedy) = (file.display(), "name a pcap or pcapng file of Ethernet frames");
-    let open = || File::open(file).map_err(|error| anyhow!("{place}: cannot be opened: {error}; {remedy}"));
-    let mut magic = [0; 4];
-    let is_pcapng = open()?.read_exact(&mut magic).is_ok() && magic == PCAPNG;
-    let reader = BufReader::new(open()?);
-    let read = if is_pcapng {
-        read_pcapng(reader, each)
-    } else {
-        read_pcap(reader, each)
-    };
+    let mut opened = File::open(file).map_err(|error| anyhow!("{place}: cannot be opened: {error}; {remedy}"))?;
+    // A pipe is opened and read once, so what it begins with is put before the rest again.
+    let mut beginning = Vec::new();
+    let read = Read::take(&mut opened, PCAPNG.len() as u64)
+        .read_to_end(&mut beginning)
+        .map_err(|error| anyhow!(error).into())
+        .and_then(|_| {
+            let reader = beginning.as_slice().chain(BufReader::new(opened));
+            if beginning == PCAPNG {
+                read_pcapng(reader, each)
+            } else {
+                read_pcap(reader, each)
+            }
+        });
     read.map_err(|error| match error {
         Error::Failed(error) => anyhow!("{place}: cannot be read as a capture: {error:#}; {remedy}").into(),
         error => error,

@@ -133,6 +133,25 @@ fn every_packet_of_a_capture_is_explained() -> Result<()> {
     Ok(())
 }
 
+/// As a capture comes from `tcpdump -w -`.
+#[test]
+fn a_capture_may_come_by_a_pipe() -> Result<()> {
+    let Some(binary) = binary_or_skip("a_capture_may_come_by_a_pipe") else {
+        return Ok(());
+    };
+    let config = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("explain-{}.toml", std::process::id()));
+    std::fs::write(&config, CONFIG)?;
+    let capture = packets("gre-plain.pcap");
+    let of_file = explain(&binary, CONFIG, &["--pcap", capture.to_str().context("a path")?])?;
+    let piped = Command::new("sh")
+        .args(["-c", "cat \"$2\" | \"$0\" --config \"$1\" explain --pcap /dev/stdin"])
+        .args([&binary, &config, &capture])
+        .output()?;
+    std::fs::remove_file(&config)?;
+    assert_eq!(text(&piped)?, text(&of_file)?);
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_read_is_told() -> Result<()> {
     let Some(binary) = binary_or_skip("what_cannot_be_read_is_told") else {
