@@ -15,6 +15,7 @@
 //! one. What a killed load leaves behind (a generation that `current` does not name, a link to its program) is found and
 //! cleared by the next.
 
+mod above;
 mod bpffs;
 mod generation;
 mod lock;
@@ -211,7 +212,7 @@ impl Root {
         self.remove_if_empty()
     }
 
-    /// Removes the folder if nothing is in it, as after a first load that failed.
+    /// Removes the folder if nothing is in it, as after a first load that failed, and those above that were made for it.
     ///
     /// # Errors
     ///
@@ -220,7 +221,8 @@ impl Root {
         remove_folder(&self.path.join(LINKS))?;
         remove_folder(&self.path.join(PASS))?;
         remove_folder(&self.path.join(EGRESS))?;
-        remove_folder(&self.path)
+        remove_folder(&self.path)?;
+        above::remove(&self.path)
     }
 
     /// The folder cannot be made, looked into or locked.

@@ -1,8 +1,8 @@
 //! One process at a time changes a state folder, and one at a time stays with it.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{major, minor};
 
-use super::{Root, bpffs};
+use super::{Root, above, bpffs};
 
 /// How often the folder may be removed by another process between opening and locking it.
 const TRIES: usize = 16;
@@ -85,8 +85,11 @@ impl Root {
     pub fn lock(&self) -> Result<Locked> {
         bpffs::check_writable(self.path())?;
         for _ in 0..TRIES {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(self.path());
-            made.map_err(|error| self.unusable(&error))?;
+            match above::make(self.path()) {
+                // Another process has removed a folder above meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                made => made.map_err(|error| self.unusable(&error))?,
+            }
             if let Some(locked) = self.try_lock()? {
                 return Ok(locked);
             }

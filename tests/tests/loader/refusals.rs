@@ -256,11 +256,27 @@ fn a_bpf_filesystem_for_reading_only_is_refused_before_anything_changes() -> Res
     Ok(())
 }
 
+/// And goes with them, but for what others have made, or use.
 #[test]
 fn the_root_is_made_with_the_folders_above_it() -> Result<()> {
     let site = site_or_return!();
-    site.ok(CONFIG, "--root /sys/fs/bpf/a/b load")?;
-    site.ok(CONFIG, "--root /sys/fs/bpf/a/b unload")?;
+    let before = site.everything()?;
+    let (first, second) = ("--root /sys/fs/bpf/a/b/c", "--root /sys/fs/bpf/a/d");
+    site.ok(CONFIG, &format!("{first} load"))?;
+    // A configuration that does nothing, and says so.
+    assert_eq!(site.run("", &format!("{second} load"))?.status, Some(0));
+    site.ok("", &format!("{first} unload"))?;
+    let files = site.files("/sys/fs/bpf")?;
+    assert!(files.contains(&"/sys/fs/bpf/a/d".to_owned()) && !files.contains(&"/sys/fs/bpf/a/b".to_owned()));
+    site.ok("", &format!("{second} unload"))?;
+    assert_eq!(site.everything()?, before);
+    // After a first load that fails as well.
+    let done = site.run(&CONFIG.replace("wan0", "absent0"), &format!("{first} load"))?;
+    assert_eq!((done.status, site.everything()?), (Some(1), before), "{done:?}");
+
+    site.origin.run(|| Ok(fs::create_dir("/sys/fs/bpf/a")?))?;
+    site.ok(CONFIG, &format!("{first} load"))?;
+    site.ok("", &format!("{first} unload"))?;
     assert_eq!(site.files("/sys/fs/bpf/a")?, ["/sys/fs/bpf/a"]);
     Ok(())
 }
