@@ -61,7 +61,7 @@ pub struct Wire {
 /// A frame that passed an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
-    /// The frame from the destination MAC address on, VLAN tags where they are on the wire.
+    /// The frame from the destination MAC address on, or the packet on a link without a header; VLAN tags where they are on the wire.
     pub bytes: Vec<u8>,
     /// Whether the interface's own host sent it.
     pub outgoing: bool,
@@ -218,7 +218,7 @@ impl Wire {
         });
         let mut bytes = buffer[..length].to_vec();
         if let Some(tag) = tag {
-            bytes.splice(TAG_OFFSET..TAG_OFFSET, tag);
+            tag.put_back(&mut bytes, address.hatype(), address.protocol());
         }
         Ok(Captured {
             bytes,
@@ -255,9 +255,16 @@ fn open_index(index: u32) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The outermost VLAN tag, which the kernel takes out of what it receives (skb_vlan_untag()), from the fields of
-/// `struct tpacket_auxdata`: status at byte 0, tag control information at 16, and tag protocol at 18, in host order.
-fn stripped_tag(auxdata: &[u8]) -> Option<[u8; 4]> {
+/// The outermost VLAN tag, which the kernel takes out of what it receives (skb_vlan_untag()), in network byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tag {
+    protocol: [u8; 2],
+    control: [u8; 2],
+}
+
+/// From the fields of `struct tpacket_auxdata`: status at byte 0, tag control information at 16, and tag protocol at 18, in host
+/// order.
+fn stripped_tag(auxdata: &[u8]) -> Option<Tag> {
     let status = u32::from_ne_bytes(auxdata.get(0..4)?.try_into().ok()?);
     let control = u16::from_ne_bytes(auxdata.get(16..18)?.try_into().ok()?);
     let protocol = u16::from_ne_bytes(auxdata.get(18..20)?.try_into().ok()?);
@@ -266,6 +273,48 @@ fn stripped_tag(auxdata: &[u8]) -> Option<[u8; 4]> {
     } else {
         protocol
     };
-    let ([p0, p1], [c0, c1]) = (protocol.to_be_bytes(), control.to_be_bytes());
-    (status & libc::TP_STATUS_VLAN_VALID != 0).then_some([p0, p1, c0, c1])
+    (status & libc::TP_STATUS_VLAN_VALID != 0).then_some(Tag {
+        protocol: protocol.to_be_bytes(),
+        control: control.to_be_bytes(),
+    })
+}
+
+impl Tag {
+    /// Puts the tag where it was, on a link of the hardware type `hardware`. The kernel takes `announced`, in network byte order, for the
+    /// frame's protocol. Where there is no link header, as on a GRE device, that was taken out of the packet with the tag, whose own
+    /// protocol was never in it.
+    fn put_back(self, bytes: &mut Vec<u8>, hardware: u16, announced: u16) {
+        if hardware == libc::ARPHRD_ETHER {
+            bytes.splice(TAG_OFFSET..TAG_OFFSET, [self.protocol, self.control].concat());
+        } else {
+            bytes.splice(..0, [self.control, announced.to_ne_bytes()].concat());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAG: Tag = Tag {
+        protocol: [0x88, 0xa8],
+        control: [0x20, 0x64],
+    };
+
+    #[test]
+    fn a_tag_stands_behind_the_addresses() {
+        let mut bytes: Vec<u8> = (0..16).collect();
+        TAG.put_back(&mut bytes, libc::ARPHRD_ETHER, 0x0800_u16.to_be());
+        assert_eq!(bytes[..12], (0..12).collect::<Vec<_>>());
+        assert_eq!(bytes[12..], [0x88, 0xa8, 0x20, 0x64, 12, 13, 14, 15]);
+    }
+
+    /// As in GRE of the protocol type 0x88a8.
+    #[test]
+    fn without_a_link_header_a_tag_stands_first() {
+        let mut bytes: Vec<u8> = (0..11).collect();
+        TAG.put_back(&mut bytes, libc::ARPHRD_IPGRE, 0x86dd_u16.to_be());
+        assert_eq!(bytes[..4], [0x20, 0x64, 0x86, 0xdd]);
+        assert_eq!(bytes[4..], (0..11).collect::<Vec<_>>());
+    }
 }
