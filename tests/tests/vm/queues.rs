@@ -105,12 +105,7 @@ fn exchange(site: &Site) -> Result<(Received, Vec<u64>)> {
 fn send_from_many(site: &Site) -> Result<()> {
     let wire = Sender::open(&site.centre, WAN[0])?;
     let destination: Ipv4Addr = ORIGIN_V4.parse()?;
-    let mac = site.mac()?;
-    let mut octets = mac.split(':').map(|octet| u8::from_str_radix(octet, 16));
-    let mut address = [0; 6];
-    for octet in &mut address {
-        *octet = octets.next().context("a MAC address has six octets")??;
-    }
+    let address = site.mac_octets()?;
     for number in 0..SOURCES {
         let source = Ipv4Addr::new(198, 18, 5, number);
         let packet = Ipv4 {

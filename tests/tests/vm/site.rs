@@ -183,6 +183,17 @@ impl Site {
         let path = format!("/sys/class/net/{}/address", WAN[1]);
         self.origin.run(|| Ok(fs::read_to_string(&path)?.trim().to_owned()))
     }
+
+    /// The same as octets.
+    pub(crate) fn mac_octets(&self) -> Result<[u8; 6]> {
+        let mac = self.mac()?;
+        let mut octets = mac.split(':').map(|octet| u8::from_str_radix(octet, 16));
+        let mut address = [0; 6];
+        for octet in &mut address {
+            *octet = octets.next().context("a MAC address has six octets")??;
+        }
+        Ok(address)
+    }
 }
 
 /// Waits, with patience.
