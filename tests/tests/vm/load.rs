@@ -21,11 +21,12 @@ const INTERFACE: &str = "{ interface = \"lo\" }";
 const DELIVERIES: [&[&str]; 4] = [&[STACK], &[ROUTE], &[INTERFACE], &[STACK, ROUTE, INTERFACE]];
 
 /// What a tunnel may do besides: lines of its own, and lines of `[protect]`.
-const EXTRAS: [(&str, &str); 8] = [
+const EXTRAS: [(&str, &str); 9] = [
     ("keepalive = \"reply\"", ""),
     ("mss = 1400", ""),
     ("sequence = \"ordered\"", ""),
     ("bypass = [\"10.10.10.0/30\"]", ""),
+    ("probes = \"route\"", ""),
     ("", "inner_destinations = \"monitor\""),
     ("", "inner_destinations = \"enforce\""),
     ("", "lockdown = \"monitor\""),
@@ -33,7 +34,7 @@ const EXTRAS: [(&str, &str); 8] = [
 ];
 /// All of it at once.
 const ALL: (&str, &str) = (
-    "keepalive = \"reply\"\nmss = 1400\nsequence = \"ordered\"\nbypass = [\"10.10.10.0/30\"]",
+    "keepalive = \"reply\"\nmss = 1400\nsequence = \"ordered\"\nbypass = [\"10.10.10.0/30\"]\nprobes = \"route\"",
     "inner_destinations = \"enforce\"\nlockdown = \"enforce\"",
 );
 const PROTECT: &str = r#"
