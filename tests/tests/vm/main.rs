@@ -5,12 +5,14 @@
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
+mod both;
 mod device;
 mod differential;
 mod fragments;
 mod guide;
 mod interop;
 mod load;
+mod ordered;
 mod outer;
 mod pair;
 mod pass;

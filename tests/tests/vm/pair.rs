@@ -67,13 +67,47 @@ inner = ["ipv4", "ipv6", "ethernet", "mpls"]
 [[tunnel]]
 name = "summed6"
 local = "2001:db8:51::20"
-remote = "2001:db8:113::11"
+remote = "2001:db8:113::b"
 checksum = "required"
+inner = ["ipv4", "ipv6", "ethernet", "mpls"]
+
+[[tunnel]]
+name = "ordered4"
+local = "198.51.100.20"
+remote = "203.0.113.13"
+checksum = "forbidden"
+sequence = "ordered"
+inner = ["ipv4", "ipv6", "ethernet", "mpls"]
+
+[[tunnel]]
+name = "keyed-summed-ordered4"
+local = "198.51.100.20"
+remote = "203.0.113.13"
+key = 7
+checksum = "required"
+sequence = "ordered"
+inner = ["ipv4", "ipv6", "ethernet", "mpls"]
+
+[[tunnel]]
+name = "ordered6"
+local = "2001:db8:51::20"
+remote = "2001:db8:113::d"
+checksum = "forbidden"
+sequence = "ordered"
+inner = ["ipv4", "ipv6", "ethernet", "mpls"]
+
+[[tunnel]]
+name = "keyed-summed-ordered6"
+local = "2001:db8:51::20"
+remote = "2001:db8:113::d"
+key = 7
+checksum = "required"
+sequence = "ordered"
 inner = ["ipv4", "ipv6", "ethernet", "mpls"]
 "#;
 
 /// The same tunnels, the kernel's: remote end and options, in the same order. Each is a device for packets and one for frames.
-const DEVICES: [(&str, &str); 8] = [
+const DEVICES: [(&str, &str); 12] = [
     ("203.0.113.10", ""),
     ("203.0.113.10", "key 4200"),
     ("203.0.113.11", "csum"),
@@ -81,7 +115,11 @@ const DEVICES: [(&str, &str); 8] = [
     ("203.0.113.12", ""),
     ("2001:db8:113::10", ""),
     ("2001:db8:113::10", "key 4200 csum"),
-    ("2001:db8:113::11", "csum"),
+    ("2001:db8:113::b", "csum"),
+    ("203.0.113.13", "iseq"),
+    ("203.0.113.13", "key 7 icsum iseq"),
+    ("2001:db8:113::d", "iseq"),
+    ("2001:db8:113::d", "key 7 icsum iseq"),
 ];
 
 /// The id of the tunnel that takes packets with and without checksum.
@@ -96,7 +134,7 @@ const MTU: u32 = 3000;
 /// The first interface of every namespace. What the kernel answers to itself passes it.
 const LOOPBACK: u32 = 1;
 /// Both receivers have this address, and all frames are sent to it.
-const MAC: [u8; 6] = [2, 0, 0, 0, 0xd0, 1];
+pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0xd0, 1];
 /// An EtherType for experiments (IEEE 802), which no stack answers.
 const MARKER_TYPE: u16 = 0x88b5;
 const TAGS: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
@@ -105,6 +143,7 @@ const TAG: usize = 4;
 const ETHERNET_HEADER: usize = 14;
 
 /// What both receivers made of a frame.
+#[derive(Debug)]
 pub(crate) struct Received {
     /// The frames that came through our program.
     pub(crate) ours: Vec<Vec<u8>>,
