@@ -21,8 +21,8 @@ use crate::process;
 
 /// From the start to the first message. It takes some seconds, a minute on a busy machine.
 const BOOT_PATIENCE: Duration = Duration::from_secs(180);
-/// With the processor's help it is a second.
-const KVM_PATIENCE: Duration = Duration::from_secs(30);
+/// With the processor's help it is a second or two. Too little of it costs no more than that help.
+const KVM_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two messages: no test takes as long.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// What QEMU says when the processor cannot go on; it waits for a debugger then.
