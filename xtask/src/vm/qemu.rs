@@ -22,6 +22,17 @@ const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"
 /// Firmware, and what boots a kernel from a file.
 const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
+/// For the kernel.
+const KERNEL_ARGUMENTS: [&str; 5] = [
+    "console=ttyS0",
+    // The end of the kernel is the end of the machine.
+    "panic=-1",
+    "mitigations=off",
+    // Without, it panics if the timer's interrupts stay out for some milliseconds, as they do on a busy host.
+    "no_timer_check",
+    "rdinit=/init",
+];
+
 /// How the machine's instructions are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accelerator {
@@ -134,7 +145,7 @@ impl Qemu {
         command.arg("-serial").arg(format!("file:{}", console.display()));
         command.args(["-serial", "stdio"]);
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-        command.args(["-append", "console=ttyS0 panic=-1 mitigations=off rdinit=/init"]);
+        command.arg("-append").arg(KERNEL_ARGUMENTS.join(" "));
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
