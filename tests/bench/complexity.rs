@@ -1,25 +1,10 @@
 //! How much work the programs are for the verifier, and how long they are.
 
 use anyhow::Result;
-use serde::Serialize;
+use gre_tests::figures::costs::Program;
 
 use crate::datapath::Loaded;
 use crate::shapes::Shape;
-
-/// One program of one configuration.
-#[derive(Serialize)]
-pub(crate) struct Program {
-    /// The shape whose configuration it is.
-    shape: String,
-    program: String,
-    /// Instructions that the verifier walked through.
-    verified_instructions: u32,
-    /// Of what is left after it.
-    instruction_bytes: u32,
-    machine_code_bytes: u32,
-    /// How long the loader took for all programs of the configuration together.
-    load_milliseconds: f64,
-}
 
 /// What the kernel says about the programs that a shape asks about.
 pub(crate) fn of(shape: &Shape, loaded: &Loaded) -> Result<Vec<Program>> {

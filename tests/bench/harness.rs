@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
+use gre_tests::figures::costs;
 
 use crate::datapath::Loaded;
 use crate::measure::Times;
@@ -38,8 +39,8 @@ impl Kind {
     pub(crate) fn name(self, shape: &str) -> String {
         match self {
             Self::Base | Self::Program => shape.to_owned(),
-            Self::Strip => "strip, no look-up".to_owned(),
-            Self::StripCounted => "strip, one look-up, one counter".to_owned(),
+            Self::Strip => costs::STRIPPED.to_owned(),
+            Self::StripCounted => costs::COUNTED.to_owned(),
             Self::Sum => format!("bpf_csum_diff for {shape}"),
             Self::SumCopied => format!("bpf_xdp_load_bytes and bpf_csum_diff for {shape}"),
         }

@@ -16,33 +16,13 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use gre_tests::figures::costs::{Group, Report, Row, Unit};
 use gre_tests::lab::{Lab, Namespace};
-use serde::Serialize;
 
 use crate::datapath::Loaded;
 use crate::harness::{Harness, Kind};
-use crate::measure::{Cost, Series};
-use crate::shapes::{Group, Shape};
-
-/// What is written to standard output, as JSON.
-#[derive(Serialize)]
-struct Report {
-    machine: String,
-    /// What costs are in: nanoseconds, or instructions where one takes a nanosecond of the machine's own time.
-    unit: &'static str,
-    rounds: usize,
-    costs: Vec<Row>,
-    programs: Vec<complexity::Program>,
-}
-
-/// What one shape, or floor, costs.
-#[derive(Serialize)]
-struct Row {
-    group: Group,
-    name: String,
-    #[serde(flatten)]
-    cost: Cost,
-}
+use crate::measure::Series;
+use crate::shapes::Shape;
 
 /// What the command line asks for.
 struct Options {
@@ -90,7 +70,7 @@ impl Options {
 
 fn main() -> ExitCode {
     let done = measure::ensure_compiled().and_then(|()| match env::args().nth(1).as_deref() {
-        Some("kernel") => live::kernel::compare(),
+        Some("kernel") => live::kernel::compare().and_then(|()| on_a_host(live::kernel::judge)),
         Some("path") => live::path::measure(),
         _ => bench(),
     });
@@ -105,14 +85,7 @@ fn main() -> ExitCode {
 
 fn bench() -> Result<()> {
     let options = Options::parse()?;
-    if let Err(missing) = Lab::available() {
-        bail!("the program cannot be loaded here: missing {missing}");
-    }
-    let lab = Lab::new()?;
-    let (host, other) = (lab.namespace("host")?, lab.namespace("other")?);
-    lab.veth(host.end("lan0").address("10.0.0.1/24"), other.end("server"))?;
-    prepare(&host)?;
-    let report = host.run(|| run(&options))?;
+    let report = on_a_host(|| run(&options))?;
     let text = if options.counting {
         serde_json::to_string(&report)?
     } else {
@@ -120,6 +93,18 @@ fn bench() -> Result<()> {
     };
     println!("{text}");
     Ok(())
+}
+
+/// Runs something on a host that has what tunnels of all kinds need.
+fn on_a_host<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    if let Err(missing) = Lab::available() {
+        bail!("the program cannot be loaded here: missing {missing}");
+    }
+    let lab = Lab::new()?;
+    let (host, other) = (lab.namespace("host")?, lab.namespace("other")?);
+    lab.veth(host.end("lan0").address("10.0.0.1/24"), other.end("server"))?;
+    prepare(&host)?;
+    host.run(run)
 }
 
 /// A host that forwards what comes in on its loopback interface, which is where test runs come in.
@@ -162,9 +147,9 @@ fn run(options: &Options) -> Result<Report> {
     Ok(Report {
         machine: measure::machine()?,
         unit: if options.counting {
-            "instructions"
+            Unit::Instructions
         } else {
-            "nanoseconds"
+            Unit::Nanoseconds
         },
         rounds: options.rounds,
         costs: benches.iter().flat_map(Bench::rows).collect(),

@@ -3,11 +3,11 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use gre_tests::figures::costs::Cost;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
-use serde::Serialize;
 
 /// Processor and kernel.
 pub(crate) fn machine() -> Result<String> {
@@ -74,20 +74,6 @@ pub(crate) struct Series {
     base: Vec<f64>,
     least: Vec<f64>,
     least_base: Vec<f64>,
-}
-
-/// What a run costs, in nanoseconds.
-#[derive(Clone, Copy, Serialize)]
-pub(crate) struct Cost {
-    /// Median over the rounds, without what the harness costs.
-    median: f64,
-    /// Between these lie the middle half of the rounds.
-    low: f64,
-    high: f64,
-    /// The least batch of all less the harness's least: the cross-check on a machine that does other things too.
-    least: f64,
-    /// What the harness costs with nothing, or with what moves the packet's ends, in the program's place.
-    harness: f64,
 }
 
 impl Series {

@@ -6,8 +6,8 @@ mod stripped;
 mod tunnels;
 
 use anyhow::Result;
+use gre_tests::figures::costs::Group;
 use gre_tests::frame::Packet;
-use serde::Serialize;
 
 pub(crate) use self::stripped::{LOCAL, REMOTE, plain};
 use crate::harness::Kind;
@@ -16,26 +16,6 @@ use crate::harness::Kind;
 pub(crate) const XDP_DROP: u32 = 1;
 pub(crate) const XDP_PASS: u32 = 2;
 pub(crate) const XDP_REDIRECT: u32 = 4;
-
-/// Which part of the table a measurement stands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Group {
-    /// What no decapsulator can be cheaper than.
-    Floor,
-    /// Decapsulated and given to the stack.
-    Stripped,
-    /// Found among more or fewer tunnels.
-    Tunnels,
-    /// Decapsulated and sent on.
-    Forwarded,
-    /// With rules that protect.
-    Protected,
-    /// Not ours: passed as it came, uncounted.
-    NotOurs,
-    /// Dropped or passed as it came, and counted.
-    Refused,
-}
 
 /// A packet, and what it meets.
 #[derive(Clone, Debug)]

@@ -5,88 +5,49 @@ use std::env;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use gre_tests::figures::kernel::{Case, Fate, Line, Receiver, Way};
 
 use super::injector::{Injector, Then};
-use super::site::{Counts, End, Receiver, Site};
-use crate::datapath::LOOPBACK;
+use super::site::{Counts, End, Site};
+use crate::complexity;
+use crate::datapath::{LOOPBACK, Loaded};
+use crate::shapes;
 
 /// Frames of one measurement.
 const FRAMES: u32 = 4096;
 /// Measurements of each case.
 const SAMPLES: usize = 5;
 
-/// How frames come to the receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Way {
-    /// Straight into it.
-    Step,
-    /// Through the driver of a veth.
-    Driver,
-}
-
-/// What becomes of the inner packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Fate {
-    /// The frame is dropped by XDP, untouched.
-    Untouched,
-    /// It meets a blackhole route.
-    Blackhole,
-    /// It arrives in a socket's queue.
-    Socket,
-    /// It leaves by another interface, the kernel's stack having found the way.
-    Forwarded,
-    /// The same by our program, as its tunnel's `deliver` says.
-    ToInterface,
-    /// The same, found in the kernel's routing table.
-    ByRoute,
-    /// It is dropped as soon as its headers are off, or in their place.
-    Dropped,
-}
-
-impl Fate {
-    fn end(self) -> End {
-        match self {
-            Self::Untouched | Self::Blackhole | Self::Dropped => End::Nowhere,
-            Self::Socket => End::Socket,
-            Self::Forwarded | Self::ToInterface | Self::ByRoute => End::Behind,
-        }
-    }
-
-    /// What is to be counted for so many frames.
-    fn counts(self, way: Way, receiver: Receiver, frames: u64) -> Counts {
-        let stack = match (self, receiver) {
-            (Self::Untouched, _) | (Self::ToInterface | Self::ByRoute | Self::Dropped, Receiver::Ours) => 0,
-            (Self::Dropped, _) => frames,
-            (_, Receiver::Kernel) => 2 * frames,
-            _ => frames,
-        };
-        let when = |is_so| if is_so { frames } else { 0 };
-        let is_refused = self == Self::Dropped && receiver == Receiver::Ours;
-        Counts {
-            stack,
-            device: when(receiver == Receiver::Kernel && self != Self::Untouched),
-            decapsulated: when(receiver == Receiver::Ours && !is_refused),
-            refused: when(is_refused),
-            left: when(self.end() == End::Behind),
-            came: when(way == Way::Driver),
-        }
+/// What a packet of this fate is addressed to.
+fn end_of(fate: Fate) -> End {
+    match fate {
+        Fate::Untouched | Fate::Blackhole | Fate::Dropped => End::Nowhere,
+        Fate::Socket => End::Socket,
+        Fate::Forwarded | Fate::ToInterface | Fate::ByRoute => End::Behind,
     }
 }
 
-/// One measured case, a line of JSON.
-#[derive(Serialize)]
-struct Case {
-    way: Way,
-    receiver: Receiver,
-    fate: Fate,
-    /// Instructions a frame, of each measurement.
-    instructions: Vec<u64>,
+/// What is to be counted for so many frames.
+fn expected(way: Way, receiver: Receiver, fate: Fate, frames: u64) -> Counts {
+    let stack = match (fate, receiver) {
+        (Fate::Untouched, _) | (Fate::ToInterface | Fate::ByRoute | Fate::Dropped, Receiver::Ours) => 0,
+        (Fate::Dropped, _) => frames,
+        (_, Receiver::Kernel) => 2 * frames,
+        _ => frames,
+    };
+    let when = |is_so| if is_so { frames } else { 0 };
+    let is_refused = fate == Fate::Dropped && receiver == Receiver::Ours;
+    Counts {
+        stack,
+        device: when(receiver == Receiver::Kernel && fate != Fate::Untouched),
+        decapsulated: when(receiver == Receiver::Ours && !is_refused),
+        refused: when(is_refused),
+        left: when(end_of(fate) == End::Behind),
+        came: when(way == Way::Driver),
+    }
 }
 
-/// Measures all cases, and writes each as a line of JSON.
+/// Measures all cases, and writes each as a [`Line`] of JSON.
 pub(crate) fn compare() -> Result<()> {
     let binary = PathBuf::from(env::var_os("GRE_DECAP_BINARY").context("GRE_DECAP_BINARY is not set")?);
     let site = Site::new(binary.clone(), 1)?;
@@ -149,6 +110,22 @@ pub(crate) fn compare() -> Result<()> {
     Ok(())
 }
 
+/// Tells of the programs of all shapes that ask for it.
+pub(crate) fn judge() -> Result<()> {
+    for shape in shapes::all()?.iter().filter(|shape| shape.judges_programs) {
+        let loaded = Loaded::load(&shape.config).with_context(|| format!("load for {}", shape.name))?;
+        for program in complexity::of(shape, &loaded)? {
+            write(&Line::Program(program))?;
+        }
+    }
+    Ok(())
+}
+
+fn write(line: &Line) -> Result<()> {
+    println!("{}", serde_json::to_string(line)?);
+    Ok(())
+}
+
 struct Host<'a>(&'a Site);
 
 impl Host<'_> {
@@ -161,13 +138,12 @@ impl Host<'_> {
             fate,
             instructions: instructions.with_context(|| format!("{way:?}, {receiver:?}, {fate:?}"))?,
         };
-        println!("{}", serde_json::to_string(&case)?);
-        Ok(())
+        write(&Line::Case(case))
     }
 
-    fn samples(&self, way: Way, receiver: Receiver, fate: Fate) -> Result<Vec<u64>> {
+    fn samples(&self, way: Way, receiver: Receiver, fate: Fate) -> Result<Vec<u32>> {
         let Self(site) = self;
-        let end = fate.end();
+        let end = end_of(fate);
         let frame = if receiver == Receiver::Nobody && fate != Fate::Untouched {
             site.bare(end)
         } else {
@@ -189,7 +165,7 @@ impl Host<'_> {
             let took = from.run(|| injector.send(FRAMES, interface))?;
             let counted = site.counts(receiver)?.since(before);
             let received = site.drain()?;
-            let expected = fate.counts(way, receiver, FRAMES.into());
+            let expected = expected(way, receiver, fate, FRAMES.into());
             ensure!(counted == expected, "{counted:?} of {FRAMES} frames, not {expected:?}");
             let in_socket = if end == End::Socket { u64::from(FRAMES) } else { 0 };
             ensure!(
@@ -197,7 +173,7 @@ impl Host<'_> {
                 "{received} of {FRAMES} frames came to the socket"
             );
             if sample > 0 {
-                samples.push(u64::try_from(took.as_nanos())?);
+                samples.push(u32::try_from(took.as_nanos())?);
             }
         }
         Ok(samples)

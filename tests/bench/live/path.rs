@@ -6,13 +6,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use gre_tests::figures::kernel::Receiver;
+use gre_tests::figures::path::{Rate, Report};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use serde::Serialize;
 
 use super::injector::{Injector, Then};
-use super::site::{Counts, End, Receiver, Site};
-use super::tcp::{self, Throughput};
+use super::site::{Counts, End, Site};
+use super::tcp;
 use crate::datapath::LOOPBACK;
 use crate::measure::{self, quantile};
 
@@ -20,30 +21,6 @@ use crate::measure::{self, quantile};
 const FLOWS: u32 = 4096;
 /// How long packets may be under way on other cores once all are sent.
 const UNDER_WAY: Duration = Duration::from_millis(100);
-
-/// What is written to standard output, as JSON.
-#[derive(Serialize)]
-struct Report {
-    machine: String,
-    cores: usize,
-    rounds: usize,
-    deliveries: Vec<Rate>,
-    tcp: Vec<Throughput>,
-}
-
-/// Packets a second.
-#[derive(Serialize)]
-struct Rate {
-    name: &'static str,
-    /// Of those that arrived: median over the rounds, and between what the middle half of them lies.
-    median: f64,
-    low: f64,
-    high: f64,
-    /// The median as part of XDP_DROP's of the same round.
-    of_drop: f64,
-    /// The part of all packets that did not arrive.
-    lost: f64,
-}
 
 /// How much is measured.
 struct Amount {
@@ -195,7 +172,7 @@ fn deliveries(binary: &Path, amount: &Amount) -> Result<Vec<Rate>> {
             .map(|(rate, drop)| rate / drop)
             .collect();
         Rate {
-            name: lane.name,
+            name: lane.name.to_owned(),
             median: quantile(&lane.rates, 0.5).round(),
             low: quantile(&lane.rates, 0.25).round(),
             high: quantile(&lane.rates, 0.75).round(),

@@ -8,10 +8,10 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::programs::tc::TcAttachType;
 use aya::{Ebpf, EbpfLoader};
+use gre_tests::figures::kernel::Receiver;
 use gre_tests::frame::{Addresses, ETHERTYPE_IPV4, Ipv4, Link, Mac, PROTOCOL_UDP, Packet, udp_datagram};
 use gre_tests::lab::{Interface, Lab, Namespace};
 use nix::sys::socket::{self, sockopt};
-use serde::Serialize;
 use serde_json::Value;
 
 use super::attach::{attach_tc, attach_xdp};
@@ -41,22 +41,6 @@ const NET: &str = "net0";
 const RACK: &str = "rack0";
 /// The kernel's GRE device.
 const DEVICE: &str = "gre1";
-
-/// Who takes GRE off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Receiver {
-    /// Nobody: inner packets come bare.
-    Nobody,
-    /// A strip of the outer headers without a check, a look-up or a counter.
-    Strip,
-    /// The same with one look-up and one counter.
-    StripCounted,
-    /// The kernel's device.
-    Kernel,
-    /// Our program.
-    Ours,
-}
 
 /// What an inner packet is to meet at the end of its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,26 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use gre_tests::figures::kernel::Receiver;
+use gre_tests::figures::path::Throughput;
 use gre_tests::lab::PATIENCE;
-use serde::Serialize;
 use socket2::SockRef;
 
-use super::site::{CLIENT, Receiver, SERVER, Site, WAN};
+use super::site::{CLIENT, SERVER, Site, WAN};
 use crate::measure::quantile;
 
 const BLOCK: usize = 1 << 17;
-
-/// One way's throughput.
-#[derive(Serialize)]
-pub(crate) struct Throughput {
-    name: &'static str,
-    /// Bits a second that the server's program read: median over the rounds, and between what the middle half of them lies.
-    median: f64,
-    low: f64,
-    high: f64,
-    /// Frames on the wire for each packet that the stack received: what GRO made one of.
-    frames_a_packet: f64,
-}
 
 /// A way from client to server.
 struct Way {
@@ -57,7 +46,7 @@ pub(super) fn compare(binary: &Path, rounds: usize, time: Duration) -> Result<Ve
         }
     }
     let throughputs = ways.into_iter().map(|way| Throughput {
-        name: way.name,
+        name: way.name.to_owned(),
         median: quantile(&way.rates, 0.5).round(),
         low: quantile(&way.rates, 0.25).round(),
         high: quantile(&way.rates, 0.75).round(),

@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use gre_tests::figures::costs::Group;
 use gre_tests::frame::{Addresses, ETHERTYPE_IPV4, Ipv4, Link, PROTOCOL_TCP, tcp_segment};
 
 use super::stripped::{IPV4, LOCAL, SERVER, one, plain};
-use super::{Group, Shape, XDP_DROP, XDP_PASS};
+use super::{Shape, XDP_DROP, XDP_PASS};
 
 /// How many prefixes are protected.
 const COUNTS: [(u32, &str); 2] = [(10, "10"), (10_000, "10,000")];

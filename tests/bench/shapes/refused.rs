@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
+use gre_tests::figures::costs::Group;
 use gre_tests::fixtures::{self, Expect};
 use gre_tests::frame::{
     Addresses, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, Link, Outer, PROTOCOL_TCP, TPID_8021Q,
@@ -12,7 +13,7 @@ use gre_tests::frame::{
 };
 
 use super::stripped::{LOCAL, one, plain};
-use super::{Group, Shape, XDP_DROP, XDP_PASS};
+use super::{Shape, XDP_DROP, XDP_PASS};
 
 /// Frames that the kernel test-runs in one buffer.
 const LENGTHS: std::ops::Range<usize> = 14..3000;

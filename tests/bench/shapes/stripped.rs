@@ -2,12 +2,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use gre_tests::figures::costs::Group;
 use gre_tests::frame::{
     Addresses, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MPLS, ETHERTYPE_TEB, Extension, Gre, GreChecksum, Ipv4, Ipv6,
     Link, Outer, PROTOCOL_GRE, Packet, TPID_8021AD, TPID_8021Q, udp_datagram,
 };
 
-use super::{Group, Shape, XDP_DROP, XDP_REDIRECT};
+use super::{Shape, XDP_DROP, XDP_REDIRECT};
 use crate::harness::Kind;
 
 pub(crate) const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use gre_tests::figures::costs::Group;
+
+use super::Shape;
 use super::stripped::{LOCAL, one, plain};
-use super::{Group, Shape};
 
 /// The first remote; the others follow.
 const FIRST: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);

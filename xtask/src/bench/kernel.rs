@@ -2,72 +2,23 @@
 
 mod chart;
 mod comparison;
+mod table;
 
 use std::{
-    fmt::{self, Display},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context as _, Result, ensure};
+use gre_tests::figures::kernel::{Figures, Line};
 
-use self::comparison::Comparison;
+use self::{comparison::Comparison, table::Table};
 use super::{OBJECT, PROGRAM};
 use crate::{bpf, build::Built, vm, workspace::Workspace};
 
-/// How frames come to the receiver. What these stand for is said in tests/bench/live/kernel.rs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Way {
-    Step,
-    Driver,
-}
-
-/// Who takes GRE off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Receiver {
-    Nobody,
-    Strip,
-    StripCounted,
-    Kernel,
-    Ours,
-}
-
-/// What becomes of the inner packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Fate {
-    Untouched,
-    Blackhole,
-    Socket,
-    Forwarded,
-    ToInterface,
-    ByRoute,
-    Dropped,
-}
-
-/// One measured case.
-#[derive(Serialize, Deserialize)]
-struct Case {
-    way: Way,
-    receiver: Receiver,
-    fate: Fate,
-    /// Instructions a packet, of each measurement.
-    instructions: Vec<u32>,
-}
-
-/// All cases on one kernel.
-#[derive(Serialize)]
-struct Figures {
-    /// As `uname -r` says.
-    kernel: String,
-    cases: Vec<Case>,
-}
-
-/// Measures on each of the kernels `wanted`, and shows the result, also in the files `json` and `chart`.
+/// Measures on each of the kernels `wanted`, and shows the results, also in the files `json` and `chart`. A kernel that fails
+/// costs no other's results.
 pub(super) fn run(
     workspace: &Workspace,
     built: &Built,
@@ -77,104 +28,195 @@ pub(super) fn run(
 ) -> Result<ExitCode> {
     let object = bpf::build_bench(workspace)?;
     let program = (PROGRAM, &["kernel".to_owned()][..]);
-    let found = vm::count(workspace, built, wanted, program, &[(OBJECT, &object)])?;
-    let figures = found.into_iter().map(Figures::of).collect::<Result<Vec<_>>>()?;
-    if let Some(file) = json {
-        let text = serde_json::to_string_pretty(&figures)? + "\n";
-        fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
-    }
-    if let Some(file) = chart {
-        let drawn = chart::draw(&figures)?;
-        fs::write(file, drawn).with_context(|| format!("write {}", file.display()))?;
-    }
-    for figures in &figures {
-        print!("{figures}");
-        print!("{}", Comparison::of(figures)?);
-    }
-    Ok(ExitCode::SUCCESS)
+    let mut results = Results::into(json, chart);
+    vm::count(
+        workspace,
+        built,
+        wanted,
+        program,
+        &[(OBJECT, &object)],
+        |kernel, counted| {
+            let figures = counted.and_then(figures);
+            results.take(kernel, figures)
+        },
+    )?;
+    Ok(results.conclude())
 }
 
-impl Figures {
-    fn of(counted: vm::Counted) -> Result<Self> {
-        let cases = counted.objects.iter().map(|line| {
-            let case: Case = serde_json::from_str(line).with_context(|| format!("understand {line}"))?;
-            anyhow::ensure!(!case.instructions.is_empty(), "no measurement in {line}");
-            Ok(case)
-        });
-        Ok(Self {
-            kernel: counted.release,
-            cases: cases.collect::<Result<_>>()?,
-        })
+/// What a machine's program wrote.
+fn figures(counted: vm::Counted) -> Result<Figures> {
+    let mut figures = Figures {
+        kernel: counted.release,
+        cases: Vec::new(),
+        programs: Vec::new(),
+    };
+    for line in &counted.objects {
+        match serde_json::from_str(line).with_context(|| format!("understand {line}"))? {
+            Line::Case(case) => {
+                ensure!(!case.instructions.is_empty(), "no measurement in {line}");
+                figures.cases.push(case);
+            }
+            Line::Program(program) => figures.programs.push(program),
+        }
     }
-
-    fn find(&self, way: Way, receiver: Receiver, fate: Fate) -> Result<&Case> {
-        let mut cases = self.cases.iter();
-        cases
-            .find(|case| (case.way, case.receiver, case.fate) == (way, receiver, fate))
-            .with_context(|| format!("{way:?}, {receiver:?}, {fate:?} was not measured on {}", self.kernel))
-    }
-
-    fn median(&self, way: Way, receiver: Receiver, fate: Fate) -> Result<f64> {
-        Ok(self.find(way, receiver, fate)?.median())
-    }
+    Ok(figures)
 }
 
-impl Case {
-    fn median(&self) -> f64 {
-        let mut sorted = self.instructions.clone();
-        sorted.sort_unstable();
-        f64::from(sorted[sorted.len() / 2])
-    }
-
-    /// The least and the most.
-    fn range(&self) -> (u32, u32) {
-        let each = || self.instructions.iter().copied();
-        (each().min().unwrap_or_default(), each().max().unwrap_or_default())
-    }
+/// The results of all kernels so far, and where they are kept.
+struct Results {
+    json: Option<PathBuf>,
+    chart: Option<PathBuf>,
+    figures: Vec<Figures>,
+    failures: Vec<String>,
 }
 
-impl Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let receiver = match self.receiver {
-            Receiver::Nobody => "no GRE",
-            Receiver::Strip | Receiver::StripCounted => "floor",
-            Receiver::Kernel => "ip_gre",
-            Receiver::Ours => "gre-decap",
-        };
-        let fate = match (self.fate, self.receiver) {
-            (_, Receiver::Strip) => "strip, no check, blackhole route",
-            (_, Receiver::StripCounted) => "and one look-up, one counter",
-            (Fate::Untouched, _) => "dropped untouched by XDP",
-            (Fate::Blackhole, _) => "blackhole route",
-            (Fate::Socket, _) => "UDP socket",
-            (Fate::Forwarded, _) => "forwarded by the kernel",
-            (Fate::ToInterface, _) => "to an interface",
-            (Fate::ByRoute, _) => "by route",
-            (Fate::Dropped, Receiver::Ours) => "dropped: inner_destination",
-            (Fate::Dropped, _) => "dropped by TC at the device",
-        };
-        let (least, most) = self.range();
-        let range = format!("{least}–{most}");
-        write!(f, "  {receiver:<10} {fate:<32} {:>6} {range:>13}", self.median())
+impl Results {
+    fn into(json: Option<&Path>, chart: Option<&Path>) -> Self {
+        Self {
+            json: json.map(Path::to_owned),
+            chart: chart.map(Path::to_owned),
+            figures: Vec::new(),
+            failures: Vec::new(),
+        }
     }
-}
 
-impl Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (way, title) in [
-            (Way::Step, "straight into the receiver"),
-            (Way::Driver, "through the driver of a veth"),
-        ] {
-            let head = format!("Linux {}, {title}", self.kernel);
-            writeln!(
-                f,
-                "\n{head}\n  {:<43} {:>6} {:>13}",
-                "instructions a packet", "median", "range"
-            )?;
-            for case in self.cases.iter().filter(|case| case.way == way) {
-                writeln!(f, "{case}")?;
+    /// Shows and keeps what was measured on a kernel at once: the next one may take everything down with it.
+    fn take(&mut self, kernel: &str, figures: Result<Figures>) -> Result<()> {
+        match figures.and_then(|figures| Ok((Comparison::of(&figures)?, figures))) {
+            Ok((comparison, figures)) => {
+                print!("{}{comparison}", Table(&figures));
+                self.figures.push(figures);
+                self.keep()
+            }
+            Err(error) => {
+                let failure = format!("Linux {kernel}: {error:#}");
+                eprintln!("error: {failure}");
+                self.failures.push(failure);
+                Ok(())
             }
         }
+    }
+
+    fn keep(&self) -> Result<()> {
+        if let Some(file) = &self.json {
+            write(file, &(serde_json::to_string_pretty(&self.figures)? + "\n"))?;
+        }
+        if let Some(file) = &self.chart {
+            write(file, &chart::draw(&self.figures)?)?;
+        }
         Ok(())
+    }
+
+    /// Names what failed once more, below all else.
+    fn conclude(self) -> ExitCode {
+        if self.failures.is_empty() {
+            return ExitCode::SUCCESS;
+        }
+        println!("\nFAILED, and not among the results:");
+        for failure in &self.failures {
+            println!("  {failure}");
+        }
+        ExitCode::FAILURE
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use anyhow::anyhow;
+    use gre_tests::figures::{
+        costs::Program,
+        kernel::{Case, Fate, Receiver, Way},
+    };
+
+    use super::*;
+
+    /// All cases, with other figures for each.
+    pub(super) fn complete(kernel: &str) -> Figures {
+        let mut cases = Vec::new();
+        for way in [Way::Step, Way::Driver] {
+            for (receiver, fate, count) in [
+                (Receiver::Nobody, Fate::Untouched, 500),
+                (Receiver::Nobody, Fate::Blackhole, 2000),
+                (Receiver::Nobody, Fate::Socket, 7000),
+                (Receiver::Nobody, Fate::Forwarded, 3000),
+                (Receiver::Strip, Fate::Blackhole, 2110),
+                (Receiver::StripCounted, Fate::Blackhole, 2250),
+                (Receiver::Kernel, Fate::Blackhole, 4500),
+                (Receiver::Kernel, Fate::Socket, 9400),
+                (Receiver::Kernel, Fate::Forwarded, 6000),
+                (Receiver::Kernel, Fate::Dropped, 4000),
+                (Receiver::Ours, Fate::Blackhole, 2100),
+                (Receiver::Ours, Fate::Socket, 7300),
+                (Receiver::Ours, Fate::Forwarded, 3100),
+                (Receiver::Ours, Fate::ToInterface, 1000),
+                (Receiver::Ours, Fate::ByRoute, 2020),
+                (Receiver::Ours, Fate::Dropped, 200),
+            ] {
+                let count = if way == Way::Driver { count + 7 } else { count };
+                cases.push(Case {
+                    way,
+                    receiver,
+                    fate,
+                    instructions: vec![count + 9, count, count - 9],
+                });
+            }
+        }
+        Figures {
+            kernel: kernel.to_owned(),
+            cases,
+            programs: vec![Program {
+                shape: "plain".into(),
+                program: "gre_decap".into(),
+                verified_instructions: 12_345,
+                instruction_bytes: 8 * 678,
+                machine_code_bytes: 2_345,
+                load_milliseconds: 67.8,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_fails_costs_no_others_results() {
+        let folder = tempfile::tempdir().unwrap();
+        let (json, chart) = (folder.path().join("found.json"), folder.path().join("chart.svg"));
+        let mut results = Results::into(Some(&json), Some(&chart));
+        results.take("6.12", Ok(complete("6.12.1"))).unwrap();
+        results.take("7.3", Err(anyhow!("it did not boot"))).unwrap();
+        let mut incomplete = complete("6.18.1");
+        incomplete.cases.truncate(3);
+        results.take("6.18", Ok(incomplete)).unwrap();
+
+        let kept: Vec<Figures> = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].kernel.as_str(), kept[0].cases.len()), ("6.12.1", 32));
+        let drawn = fs::read_to_string(&chart).unwrap();
+        assert!(drawn.contains("Linux 6.12.1") && !drawn.contains("6.18.1"), "{drawn}");
+        assert_eq!(results.failures.len(), 2);
+        assert_eq!(results.failures[0], "Linux 7.3: it did not boot");
+        assert!(
+            results.failures[1].contains("6.18") && results.failures[1].contains("was not measured"),
+            "{}",
+            results.failures[1]
+        );
+        assert_eq!(format!("{:?}", results.conclude()), format!("{:?}", ExitCode::FAILURE));
+    }
+
+    #[test]
+    fn what_a_machine_wrote_is_understood_or_named() {
+        let counted = |lines: &[String]| vm::Counted {
+            release: "6.12.1".into(),
+            objects: lines.to_vec(),
+        };
+        let of = complete("6.12.1");
+        let case = serde_json::to_string(&Line::Case(of.cases[0].clone())).unwrap();
+        let found = figures(counted(&[case])).unwrap();
+        assert_eq!((found.cases.len(), found.programs.len()), (1, 0));
+        let strange = r#"{"case":{"way":"step"}}"#.to_owned();
+        let error = format!("{:#}", figures(counted(&[strange])).unwrap_err());
+        assert!(error.contains("understand") && error.contains("receiver"), "{error}");
     }
 }

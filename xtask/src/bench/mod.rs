@@ -1,9 +1,11 @@
 //! Measures what the program costs. The measuring is a program of its own, `tests/bench`, because it is built around the eBPF
 //! object; here it is built and run, and what it found is shown and compared.
 
+mod baseline;
 mod control;
 mod kernel;
 mod path;
+mod programs;
 mod report;
 mod targets;
 
@@ -13,8 +15,9 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
+use gre_tests::figures::costs::Report;
 
 use crate::{
     bpf,
@@ -24,7 +27,7 @@ use crate::{
     workspace::Workspace,
 };
 
-use self::report::Report;
+use self::report::Table;
 
 /// The measuring program, and the variable by which it finds the object of `gre-ebpf/bench`.
 const PROGRAM: &str = "bench";
@@ -84,25 +87,19 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
             options.chart.as_deref(),
         );
     }
-    let baseline = options.baseline.as_deref().map(Report::read).transpose()?;
+    let baseline = options.baseline.as_deref().map(report::read).transpose()?;
     let bench = bpf::build_bench(workspace)?;
     let found = match &options.count {
         Some(kernel) => count(workspace, built, &bench, kernel, &options.filters)?,
         None => measure(workspace, built, &bench, options)?,
     };
-    let report = Report::parse(&found).context("the measuring program wrote no report")?;
+    let report: Report = serde_json::from_str(&found).context("the measuring program wrote no report")?;
     if let Some(file) = &options.json {
         fs::write(file, &found).with_context(|| format!("write {}", file.display()))?;
     }
-    print!("{report}");
-    if options.count.is_none() {
-        print!("{}", targets::of(&report));
-    }
+    print!("{}{}", Table(&report), targets::of(&report));
     if let Some(baseline) = &baseline {
-        if !report.shares_with(baseline) {
-            bail!("the baseline has nothing that was measured now: measure both alike");
-        }
-        print!("{}", report.against(baseline));
+        print!("{}", baseline::compare(&report, baseline)?);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -144,7 +141,17 @@ fn program(workspace: &Workspace, built: &Built, bench: &Path) -> Command {
 fn count(workspace: &Workspace, built: &Built, bench: &Path, kernel: &str, filters: &[String]) -> Result<String> {
     let arguments = [&["--counting".to_owned()], filters].concat();
     let wanted = [kernel.to_owned()];
-    let mut counted = vm::count(workspace, built, &wanted, (PROGRAM, &arguments), &[(OBJECT, bench)])?;
-    let written = counted.pop().context("no machine has run")?.objects;
+    let mut written = Vec::new();
+    vm::count(
+        workspace,
+        built,
+        &wanted,
+        (PROGRAM, &arguments),
+        &[(OBJECT, bench)],
+        |kernel, counted| {
+            written = counted.with_context(|| format!("Linux {kernel}"))?.objects;
+            Ok(())
+        },
+    )?;
     written.into_iter().next().context("no report was written")
 }

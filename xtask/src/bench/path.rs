@@ -8,44 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use gre_tests::figures::path::Report;
 
 use super::program;
 use crate::{bpf, build::Built, process, workspace::Workspace};
-
-/// What `tests/bench` writes.
-#[derive(Deserialize)]
-struct Report {
-    machine: String,
-    cores: usize,
-    rounds: usize,
-    deliveries: Vec<Rate>,
-    tcp: Vec<Throughput>,
-}
-
-/// Packets a second.
-#[derive(Deserialize)]
-struct Rate {
-    name: String,
-    median: f64,
-    low: f64,
-    high: f64,
-    /// As part of XDP_DROP's.
-    of_drop: f64,
-    /// The part that did not arrive.
-    lost: f64,
-}
-
-/// Bits a second.
-#[derive(Deserialize)]
-struct Throughput {
-    name: String,
-    median: f64,
-    low: f64,
-    high: f64,
-    /// What GRO made one packet of.
-    frames_a_packet: f64,
-}
 
 /// Measures, and shows the result, also in the file `json`.
 pub(super) fn run(workspace: &Workspace, built: &Built, quick: bool, json: Option<&Path>) -> Result<ExitCode> {
@@ -57,19 +23,26 @@ pub(super) fn run(workspace: &Workspace, built: &Built, quick: bool, json: Optio
     if let Some(file) = json {
         fs::write(file, &found).with_context(|| format!("write {}", file.display()))?;
     }
-    print!("{report}");
+    print!("{}", Table(&report));
     Ok(ExitCode::SUCCESS)
 }
 
-impl Display for Report {
+struct Table<'a>(&'a Report);
+
+impl Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, {} cores; {} rounds", self.machine, self.cores, self.rounds)?;
+        let Self(report) = self;
+        writeln!(
+            f,
+            "{}, {} cores; {} rounds",
+            report.machine, report.cores, report.rounds
+        )?;
         writeln!(
             f,
             "\n  {:<34} {:>7} {:>13} {:>12} {:>6}",
             "million packets a second, to", "median", "middle half", "of XDP_DROP", "lost"
         )?;
-        for rate in &self.deliveries {
+        for rate in &report.deliveries {
             let spread = format!("{:.2}–{:.2}", rate.low / 1e6, rate.high / 1e6);
             let (part, lost) = (rate.of_drop * 100.0, rate.lost * 100.0);
             writeln!(
@@ -84,7 +57,7 @@ impl Display for Report {
             "\n  {:<34} {:>7} {:>13} {:>12}",
             "TCP, gigabits a second", "median", "middle half", "GRO"
         )?;
-        for tcp in &self.tcp {
+        for tcp in &report.tcp {
             let spread = format!("{:.2}–{:.2}", tcp.low / 1e9, tcp.high / 1e9);
             writeln!(
                 f,

@@ -1,11 +1,11 @@
 //! Machines in which time is the number of instructions, whatever else the host does.
 
-use std::path::Path;
+use std::{path::Path, slice};
 
 use anyhow::{Context as _, Result, bail};
 use gre_tests::guest::Message;
 
-use super::{Boot, Contents, NEWEST, choose, fetch, folder, programs};
+use super::{Boot, Chosen, Contents, NEWEST, choose, fetch, folder, programs};
 use crate::{build::Built, workspace::Workspace};
 
 /// What Debian's stable release runs, and the newest there is.
@@ -20,24 +20,19 @@ pub(crate) struct Counted {
 }
 
 /// Runs the test program `name` with `arguments` on each of the kernels `wanted`, in a machine with one processor that takes a
-/// nanosecond of the machine's own time for each instruction. The program finds `files` by variables.
+/// nanosecond of the machine's own time for each instruction. The program finds `files` by variables. What comes of a kernel goes
+/// to `take` with the kernel's name before the next one's turn: whatever becomes of one, the others run.
 pub(crate) fn count(
     workspace: &Workspace,
     built: &Built,
     wanted: &[String],
     (name, arguments): (&str, &[String]),
     files: &[(&str, &Path)],
-) -> Result<Vec<Counted>> {
+    mut take: impl FnMut(&str, Result<Counted>) -> Result<()>,
+) -> Result<()> {
     let folder = folder(workspace)?;
     let (qemu, available) = fetch(&folder)?;
     let qemu = qemu.counting();
-    let (kernels, missing) = choose(&available, wanted, &KERNELS)?;
-    if !missing.is_empty() {
-        bail!(
-            "no suite that can be reached has a kernel {}: name others",
-            missing.join(" or ")
-        );
-    }
     let programs = programs::build(workspace, built, &[name])?;
     let contents = Contents {
         gre_decap: &built.binary,
@@ -51,19 +46,21 @@ pub(crate) fn count(
         contents: &contents,
         cable: None,
     };
-    let mut found = Vec::new();
-    for (version, kernel) in &kernels {
-        let mut run = Run::default();
-        machine
-            .run((version, kernel), arguments, |message| run.take(message))
-            .and_then(|()| run.counted())
-            .with_context(|| format!("Linux {version}"))?;
-        found.push(Counted {
-            release: run.release,
-            objects: run.objects,
-        });
+    let default = KERNELS.map(str::to_owned);
+    let wanted = if wanted.is_empty() { &default[..] } else { wanted };
+    for wanted in wanted {
+        let counted = choose(&available, slice::from_ref(wanted), &[])
+            .and_then(|(kernels, _)| kernels.into_iter().next().context("no kernel was chosen"))
+            .and_then(|kernel| count_on(&machine, kernel, arguments));
+        take(wanted, counted)?;
     }
-    Ok(found)
+    Ok(())
+}
+
+fn count_on(machine: &Boot<'_>, (version, kernel): Chosen<'_>, arguments: &[String]) -> Result<Counted> {
+    let mut run = Run::default();
+    machine.run((version, &kernel), arguments, |message| run.take(message))?;
+    run.counted()
 }
 
 /// One machine's run.
@@ -71,6 +68,8 @@ pub(crate) fn count(
 struct Run {
     release: String,
     objects: Vec<String>,
+    /// The last line that is none.
+    last: String,
     status: Option<i32>,
 }
 
@@ -79,17 +78,27 @@ impl Run {
         match message {
             Message::Booted { release } => release.clone_into(&mut self.release),
             Message::Wrote { line } if line.starts_with('{') => self.objects.push(line.clone()),
-            Message::Wrote { line } => eprintln!("{} | {line}", self.release),
+            Message::Wrote { line } => {
+                eprintln!("{} | {line}", self.release);
+                line.clone_into(&mut self.last);
+            }
             Message::Ended { status } => self.status = *status,
             Message::Started { .. } | Message::Failed { .. } | Message::Finished => {}
         }
     }
 
-    /// Whether the program ended as it should.
-    fn counted(&self) -> Result<()> {
-        match self.status {
-            Some(0) => Ok(()),
-            _ => bail!("the program failed: see what it wrote above"),
-        }
+    /// What the program wrote, if it ended as it should.
+    fn counted(self) -> Result<Counted> {
+        let how = match self.status {
+            Some(0) => {
+                return Ok(Counted {
+                    release: self.release,
+                    objects: self.objects,
+                });
+            }
+            Some(status) => format!("with status {status}"),
+            None => "by a signal".to_owned(),
+        };
+        bail!("the program ended {how}; its last words: {}", self.last)
     }
 }
