@@ -31,6 +31,7 @@ mod redirects;
 mod route;
 mod sample;
 mod sequence;
+mod switch;
 mod tables;
 
 use core::hint::black_box;
@@ -40,11 +41,18 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
+#[cfg(not(feature = "bare"))]
 use aya_log_ebpf::debug;
 use gre_common::{Carrier, Delivery, Packet, Reason, Tables, decide_and, keepalive::Returning, protect::Guard};
 
 use few::COUNT_IN_PLACE;
 use onward::Onward;
+
+/// Says nothing: what is logged is switched on too.
+#[cfg(feature = "bare")]
+macro_rules! debug {
+    ($($words:tt)*) => {};
+}
 
 /// Decapsulates GRE that is addressed to a configured tunnel; passes everything else as it came.
 // Inlined into the function that the attribute makes: a call and a return for every packet on the host, ours or not, else.

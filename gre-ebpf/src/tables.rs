@@ -22,7 +22,7 @@ use gre_common::{
     tunnel::Tunnel,
 };
 
-use crate::{few::Few, frame, keepalive, protect, sequence};
+use crate::{few::Few, frame, keepalive, protect, sequence, switch::Switch};
 
 /// Interfaces that can be redirected to, at most: routers of containers have thousands.
 const MOST_DEVICES: u32 = 16_384;
@@ -92,31 +92,31 @@ static BYPASS4: LpmTrie<TunnelAddress<Ipv4>, u32> = LpmTrie::with_max_entries(MA
 static BYPASS6: LpmTrie<TunnelAddress<Ipv6>, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
 
 #[unsafe(no_mangle)]
-static UNKNOWN_DROP: Global<u8> = Global::new(0);
+static UNKNOWN_DROP: Switch = Switch::new(0);
 #[unsafe(no_mangle)]
-static HAVE_PREFIXES: Global<u8> = Global::new(1);
+static HAVE_PREFIXES: Switch = Switch::new(1);
 
 #[unsafe(no_mangle)]
-pub(crate) static HAVE_ROUTE: Global<u8> = Global::new(1);
+pub(crate) static HAVE_ROUTE: Switch = Switch::new(1);
 #[unsafe(no_mangle)]
-pub(crate) static HAVE_INTERFACE: Global<u8> = Global::new(1);
+pub(crate) static HAVE_INTERFACE: Switch = Switch::new(1);
 #[unsafe(no_mangle)]
-pub(crate) static HAVE_SPREAD: Global<u8> = Global::new(1);
+pub(crate) static HAVE_SPREAD: Switch = Switch::new(1);
 #[unsafe(no_mangle)]
-pub(crate) static HAVE_MSS: Global<u8> = Global::new(1);
+pub(crate) static HAVE_MSS: Switch = Switch::new(1);
 #[unsafe(no_mangle)]
-static INNER_DESTINATIONS: Global<u8> = Global::new(0);
+static INNER_DESTINATIONS: Switch = Switch::new(0);
 #[unsafe(no_mangle)]
-static LOCKDOWN: Global<u8> = Global::new(0);
+static LOCKDOWN: Switch = Switch::new(0);
 #[unsafe(no_mangle)]
-static HAVE_BYPASS: Global<u8> = Global::new(1);
+static HAVE_BYPASS: Switch = Switch::new(1);
 #[unsafe(no_mangle)]
-static HAVE_PROBES: Global<u8> = Global::new(1);
+static HAVE_PROBES: Switch = Switch::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static FLOW_KEY: Global<siphash::Key> = Global::new([0; 2]);
 
 #[unsafe(no_mangle)]
-static HAVE_KEEPALIVE: Global<u8> = Global::new(1);
+static HAVE_KEEPALIVE: Switch = Switch::new(1);
 
 /// The kernel's maps as the decision's tables, for the packet of a context.
 pub(crate) struct Maps<'a>(pub(crate) &'a XdpContext);

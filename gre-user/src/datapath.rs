@@ -105,6 +105,20 @@ impl Datapath {
     /// If the kernel refuses the maps or the program, with what is likely to be done about it.
     pub fn load(settings: &Settings, tables: &Tables, shared: Option<Shared<'_>>) -> Result<Self> {
         ensure_built_in()?;
+        Self::load_object(OBJECT, settings, tables, shared)
+    }
+
+    /// The same from another build of the object than the one inside this binary.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], and if it is no such object.
+    pub fn load_object(
+        object: &[u8],
+        settings: &Settings,
+        tables: &Tables,
+        shared: Option<Shared<'_>>,
+    ) -> Result<Self> {
         let features = settings.features;
         let flags = [
             (UNKNOWN_DROP, u8::from(settings.unknown_drop)),
@@ -148,7 +162,7 @@ impl Datapath {
             }
         }
         let mut ebpf = loader
-            .load(OBJECT)
+            .load(object)
             .map_err(|error| refusal::of_object(error, settings))?;
         load_patiently(program(&mut ebpf, PROGRAM)?, Xdp::load).map_err(refusal::of_program)?;
         let mut datapath = Self {

@@ -1,10 +1,14 @@
 //! The program as the loader loads it.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use aya::maps::Array;
 use aya::programs::{ProgramFd, TestRun, TestRunOptions};
+use gre_common::maps::KEEPALIVES;
 use gre_common::target::{Macs, Target};
 use gre_common::tunnel::Deliver;
 use gre_tests::frame::Link;
@@ -15,6 +19,8 @@ use gre_user::settings::{LogLevel, Settings};
 use gre_user::surroundings::Surroundings;
 use gre_user::tables::{Ids, Tables};
 use nix::net::if_::if_nametoindex;
+
+use crate::shapes::{Build, Shape};
 
 /// The loopback interface, where test runs come in.
 pub(crate) const LOOPBACK: u32 = 1;
@@ -29,16 +35,27 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    pub(crate) fn load(text: &str) -> Result<Self> {
+    /// Loads the program that a shape is to meet.
+    pub(crate) fn load(shape: &Shape) -> Result<Self> {
+        let text = shape.config.as_str();
         let config = Config::from_str(text, "bench")?;
         let names = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
         let ids = Ids::assign(names, &BTreeMap::new(), config.max_tunnels)?;
         let tables = Tables::of(&config, &ids, &online_cpus()?)?;
         let settings = Settings::of(&config, &tables, LogLevel::Off, [1, 2]);
         let started = Instant::now();
-        let mut datapath = Datapath::load(&settings, &tables, None)?;
+        let mut datapath = match shape.build {
+            Build::Shipped => Datapath::load(&settings, &tables, None)?,
+            Build::Bare => Datapath::load_object(&bare_object()?, &settings, &tables, None)?,
+        };
         let took = started.elapsed();
         datapath.fill(&tables, &surroundings(&tables)?)?;
+        if let Some(quota) = shape.quota {
+            let mut quotas = Array::try_from(datapath.ebpf().map_mut(KEEPALIVES).context("map KEEPALIVES")?)?;
+            for id in tables.keepalives.keys() {
+                quotas.set(*id, quota, 0)?;
+            }
+        }
         Ok(Self { datapath, took })
     }
 
@@ -58,6 +75,12 @@ impl Loaded {
         out.truncate(result.data_size_out as usize);
         Ok((result.return_value, out))
     }
+}
+
+/// The object of `gre-ebpf` without what a configuration can switch on.
+fn bare_object() -> Result<Vec<u8>> {
+    let path = env::var_os("GRE_BARE_OBJECT").context("GRE_BARE_OBJECT is not set: use `cargo xtask bench`")?;
+    fs::read(&path).with_context(|| format!("read {}", path.display()))
 }
 
 /// What tunnels that forward need: see `prepare` in the main file.

@@ -11,7 +11,7 @@ mod live;
 mod measure;
 mod shapes;
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::env;
 use std::process::ExitCode;
 
@@ -112,6 +112,7 @@ fn prepare(host: &Namespace) -> Result<()> {
     host.ip("link set lo up")?;
     host.sysctl("net.ipv4.conf.lo.forwarding", "1")?;
     host.ip("route add 192.0.2.0/24 via 10.0.0.2")?;
+    host.ip("route add blackhole 203.0.113.200")?;
     host.ip("neigh replace 10.0.0.2 lladdr 02:00:00:00:aa:01 dev lan0 nud permanent")?;
     Ok(())
 }
@@ -128,12 +129,14 @@ fn run(options: &Options) -> Result<Report> {
     let mut loaded = BTreeMap::new();
     let mut benches = Vec::new();
     for shape in &shapes {
-        if !loaded.contains_key(&shape.config) {
-            let program = Loaded::load(&shape.config).with_context(|| format!("load for {}", shape.name))?;
-            programs.extend(complexity::of(shape, &program)?);
-            loaded.insert(&shape.config, program);
-        }
-        let program = loaded.get_mut(&shape.config).context("it was just loaded")?;
+        let program = match loaded.entry((&shape.config, shape.build)) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => {
+                let program = Loaded::load(shape).with_context(|| format!("load for {}", shape.name))?;
+                programs.extend(complexity::of(shape, &program)?);
+                place.insert(program)
+            }
+        };
         let bench = Bench::of(shape, program, options.batches());
         benches.push(bench.with_context(|| format!("shape {}", shape.name))?);
     }

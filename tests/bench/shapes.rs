@@ -5,8 +5,10 @@ mod refused;
 mod stripped;
 mod tunnels;
 
-use anyhow::Result;
-use gre_tests::figures::costs::Group;
+use anyhow::{Result, ensure};
+use gre_common::keepalive::Quota;
+use gre_common::{Action, Reason};
+use gre_tests::figures::costs::{self, Group};
 use gre_tests::frame::Packet;
 
 pub(crate) use self::stripped::{LOCAL, REMOTE, plain};
@@ -15,7 +17,21 @@ use crate::harness::Kind;
 /// `enum xdp_action` of linux/bpf.h.
 pub(crate) const XDP_DROP: u32 = 1;
 pub(crate) const XDP_PASS: u32 = 2;
+pub(crate) const XDP_TX: u32 = 3;
 pub(crate) const XDP_REDIRECT: u32 = 4;
+
+/// Reasons to drop of which a test run knows nothing: the kernel puts a packet into another core's queue, or sends it on, only after
+/// the program, and what cannot fail does not.
+const UNMEASURABLE: [Reason; 3] = [Reason::SpreadFull, Reason::RedirectFailed, Reason::Internal];
+
+/// Which build of the program a packet meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Build {
+    /// As the loader has it inside.
+    Shipped,
+    /// The one without what a configuration can switch on: see `switch.rs` of `gre-ebpf`.
+    Bare,
+}
 
 /// A packet, and what it meets.
 #[derive(Clone, Debug)]
@@ -24,6 +40,9 @@ pub(crate) struct Shape {
     pub(crate) name: String,
     /// The configuration file's text.
     pub(crate) config: String,
+    pub(crate) build: Build,
+    /// Of answered keepalives, instead of the configuration's.
+    pub(crate) quota: Option<Quota>,
     pub(crate) frame: Vec<u8>,
     /// What the program is to say.
     pub(crate) action: u32,
@@ -56,7 +75,24 @@ pub(crate) fn all() -> Result<Vec<Shape>> {
     shapes.extend(tunnels::shapes());
     shapes.extend(protected::shapes());
     shapes.extend(refused::shapes()?);
+    ensure_drops_are_measured(&shapes)?;
     Ok(shapes)
+}
+
+/// Each reason to drop has a shape, whose name begins with it, or it is among those that cannot have one.
+fn ensure_drops_are_measured(shapes: &[Shape]) -> Result<()> {
+    for reason in Reason::ALL.iter().filter(|reason| reason.action() == Action::Drop) {
+        let is_of_it = |shape: &Shape| {
+            let rest = shape.name.strip_prefix(reason.name());
+            rest.is_some_and(|rest| rest.starts_with(", ") && rest.ends_with(", dropped"))
+        };
+        ensure!(
+            shapes.iter().any(is_of_it) || UNMEASURABLE.contains(reason),
+            "no shape is called `{}, dropped`: add a fixture or a shape for the reason",
+            reason.name()
+        );
+    }
+    Ok(())
 }
 
 impl Shape {
@@ -66,6 +102,8 @@ impl Shape {
             group,
             name: name.into(),
             config: config.into(),
+            build: Build::Shipped,
+            quota: None,
             frame,
             action,
             is_stripped: false,
@@ -112,9 +150,23 @@ impl Shape {
     }
 
     fn judging_programs(self) -> Self {
+        self.judging_programs_if(true)
+    }
+
+    fn judging_programs_if(self, judges_programs: bool) -> Self {
         Self {
-            judges_programs: true,
+            judges_programs,
             ..self
+        }
+    }
+
+    /// The same packet, met by a program without what is off.
+    fn built_without_what_is_off(&self) -> Self {
+        Self {
+            name: costs::bare(&self.name),
+            build: Build::Bare,
+            kinds: vec![Kind::Program],
+            ..self.clone()
         }
     }
 

@@ -30,22 +30,35 @@ const TARGET: &str = if cfg!(target_endian = "big") {
 /// The programs around the measured one, see `gre-ebpf/bench`.
 const BENCH: &str = "gre-bench";
 
+/// The feature of a build without what a configuration can switch on.
+const BARE: &str = "bare";
+
 /// Makes sure of the tools, builds the object for machines like this one, and returns its absolute path.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
-    build_object(workspace, PACKAGE)
+    build_object(workspace, PACKAGE, &[], &workspace.bpf_target())
 }
 
 /// The same for what the benchmark needs beside it.
 pub(crate) fn build_bench(workspace: &Workspace) -> Result<PathBuf> {
-    build_object(workspace, BENCH)
+    build_object(workspace, BENCH, &[], &workspace.bpf_target())
 }
 
-fn build_object(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+/// The same for the program that the benchmark holds against the one with switches. It has the name of that one, so another folder.
+pub(crate) fn build_bare(workspace: &Workspace) -> Result<PathBuf> {
+    build_object(
+        workspace,
+        PACKAGE,
+        &["--features", BARE],
+        &workspace.bpf_target().join(BARE),
+    )
+}
+
+/// Builds a program of the package into the folder `target`.
+fn build_object(workspace: &Workspace, name: &str, features: &[&str], target: &Path) -> Result<PathBuf> {
     let rustc = Rustc::find(workspace)?;
     rustc.ensure_source(workspace)?;
     let linker = tools::ensure_bpf_linker(workspace)?;
 
-    let target = workspace.bpf_target();
     let mut build = cargo(workspace);
     build.args([
         "build",
@@ -60,7 +73,7 @@ fn build_object(workspace: &Workspace, name: &str) -> Result<PathBuf> {
         "-Z",
         "build-std=core",
     ]);
-    build.arg("--target-dir").arg(&target);
+    build.args(features).arg("--target-dir").arg(target);
     build
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(&linker));

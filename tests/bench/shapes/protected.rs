@@ -2,13 +2,14 @@
 
 use std::net::Ipv4Addr;
 
+use gre_common::keepalive::Quota;
 use gre_tests::figures::costs::Group;
-use gre_tests::frame::{Addresses, ETHERTYPE_IPV4, Ipv4, Link, PROTOCOL_TCP, tcp_segment};
+use gre_tests::frame::{Addresses, ETHERTYPE_IPV4, Gre, Ipv4, Link, PROTOCOL_TCP, keepalive, tcp_segment};
 
-use super::stripped::{IPV4, LOCAL, SERVER, one, plain};
-use super::{Shape, XDP_DROP, XDP_PASS};
+use super::stripped::{IPV4, LOCAL, REMOTE, SERVER, one, plain};
+use super::{Shape, XDP_DROP, XDP_PASS, XDP_TX};
 
-/// How many prefixes are protected.
+/// How many prefixes are protected. The programs are the same.
 const COUNTS: [(u32, &str); 2] = [(10, "10"), (10_000, "10,000")];
 /// Who may come in by no tunnel, and who may not.
 const ALLOWED: Ipv4Addr = Ipv4Addr::new(198, 18, 9, 9);
@@ -16,6 +17,7 @@ const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 18, 10, 10);
 
 pub(super) fn shapes() -> Vec<Shape> {
     let mut shapes = off_and_on();
+    shapes.extend(keepalives());
     shapes.extend(COUNTS.into_iter().flat_map(inner_destinations));
     shapes.extend(COUNTS.into_iter().flat_map(lockdown));
     shapes
@@ -41,28 +43,65 @@ fn off_and_on() -> Vec<Shape> {
     let off = "inner_destinations = \"off\"\nlockdown = \"off\"";
     vec![
         of("prefixes listed, all rules off", protect(10, true, off)),
-        of("keepalives answered", one(IPV4, "keepalive = \"reply\"")),
+        of(
+            "keepalives answered, another packet",
+            one(IPV4, "keepalive = \"reply\""),
+        ),
         of("bypass", one(IPV4, "bypass = [\"10.9.0.0/30\"]")),
         of("MSS lowered", one(IPV4, "mss = 1400")),
     ]
+}
+
+/// Keepalives, each answered, and each beyond the rate.
+fn keepalives() -> Vec<Shape> {
+    // Of the highest rate a nanosecond's turn comes sooner than a packet; of the other none comes at all.
+    let (any, none) = (
+        Quota {
+            due: 0,
+            rate: 1_000_000_000,
+        },
+        Quota {
+            due: u64::MAX / 2,
+            rate: 1,
+        },
+    );
+    let gre = Gre {
+        protocol: 0,
+        ..Gre::default()
+    };
+    let packet = keepalive(Addresses::V4(REMOTE, LOCAL), &gre);
+    let config = |rate| one(IPV4, &format!("keepalive = \"reply\"\nkeepalive_rate = {rate}"));
+    let answered = Shape::stripped(Group::Protected, "keepalive, answered", config(10), &packet).with_action(XDP_TX);
+    let beyond = Shape::intact(
+        Group::Protected,
+        "keepalive_rate, dropped",
+        config(1),
+        packet.frame(),
+        XDP_DROP,
+    );
+    let with = |shape, quota| Shape {
+        quota: Some(quota),
+        ..shape
+    };
+    vec![with(answered, any), with(beyond, none)]
 }
 
 fn inner_destinations((count, number): (u32, &str)) -> Vec<Shape> {
     let rule = "inner_destinations = \"enforce\"";
     let delivered = Shape::stripped(
         Group::Protected,
-        format!("inner destinations, {number} prefixes"),
+        format!("inner_destination, {number} prefixes"),
         protect(count, true, rule),
         &plain(),
     );
     let dropped = Shape::intact(
         Group::Protected,
-        format!("inner destinations, {number} prefixes, dropped"),
+        format!("inner_destination, {number} prefixes, dropped"),
         protect(count, false, rule),
         plain().frame(),
         XDP_DROP,
     );
-    vec![delivered.judging_programs(), dropped]
+    vec![delivered.judging_programs_if(count == COUNTS[0].0), dropped]
 }
 
 fn lockdown((count, number): (u32, &str)) -> Vec<Shape> {
@@ -74,7 +113,7 @@ fn lockdown((count, number): (u32, &str)) -> Vec<Shape> {
         config.clone(),
         &plain(),
     );
-    let mut shapes = vec![in_tunnel.judging_programs()];
+    let mut shapes = vec![in_tunnel.judging_programs_if(count == COUNTS[0].0)];
     for (name, source, destination, action) in [
         ("not protected", STRANGER, LOCAL, XDP_PASS),
         ("allowed", ALLOWED, SERVER, XDP_PASS),

@@ -17,6 +17,8 @@ const LOCAL6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0x20);
 const REMOTE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x10);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 5, 7);
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
+/// A blackhole route leads there: see `prepare` in the main file.
+const DENIED: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 200);
 const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, 7);
 const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x80);
 
@@ -54,6 +56,15 @@ pub(crate) fn plain() -> Packet {
 /// An inner IPv4 packet with so many bytes of UDP payload.
 fn inner(len: usize) -> Vec<u8> {
     header().packet(&udp_datagram(Addresses::V4(CLIENT, SERVER), &vec![0xa5; len]))
+}
+
+/// A short one to this address.
+fn to(destination: Ipv4Addr) -> Vec<u8> {
+    let header = Ipv4 {
+        destination,
+        ..header()
+    };
+    header.packet(&udp_datagram(Addresses::V4(CLIENT, destination), b"8 bytes!"))
 }
 
 fn header() -> Ipv4 {
@@ -111,11 +122,11 @@ fn carrying(protocol: u16, payload: Vec<u8>) -> Packet {
 }
 
 pub(super) fn shapes() -> Vec<Shape> {
-    let mut shapes = vec![
-        Shape::stripped(Group::Stripped, "plain", one(IPV4, ""), &plain())
-            .with_kinds(&[Kind::Strip, Kind::StripCounted])
-            .judging_programs(),
-    ];
+    let plain = Shape::stripped(Group::Stripped, "plain", one(IPV4, ""), &plain())
+        .with_kinds(&[Kind::Strip, Kind::StripCounted])
+        .judging_programs();
+    let mut shapes = vec![plain.built_without_what_is_off()];
+    shapes.insert(0, plain);
     shapes.extend(headers());
     shapes.extend(contents());
     shapes.extend(SIZES.into_iter().flat_map(checksums));
@@ -235,9 +246,20 @@ fn forwarded() -> Vec<Shape> {
             .changing_inner()
             .judging_programs()
     };
+    let denied = Packet {
+        payload: to(DENIED),
+        ..plain()
+    };
     vec![
         of("route", r#"deliver = "route""#),
         of("interface", r#"deliver = { interface = "lan0" }"#),
         of("spread", r#"spread = "all""#),
+        Shape::stripped(
+            Group::Forwarded,
+            "route_denied, dropped",
+            one(IPV4, r#"deliver = "route""#),
+            &denied,
+        )
+        .with_action(XDP_DROP),
     ]
 }

@@ -9,6 +9,18 @@ pub const COUNTED: &str = "strip, one look-up, one counter";
 /// The one below it: no look-up, no counter.
 pub const STRIPPED: &str = "strip, no look-up";
 
+const BARE: &str = ", built without what is off";
+
+/// What a shape is called that meets a program without what the configuration could switch on and does not.
+pub fn bare(shape: &str) -> String {
+    format!("{shape}{BARE}")
+}
+
+/// Whether a shape is called so.
+pub fn is_bare(shape: &str) -> bool {
+    shape.ends_with(BARE)
+}
+
 /// One run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Report {

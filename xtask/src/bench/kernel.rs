@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, ensure};
 use gre_tests::figures::kernel::{Figures, Line};
 
 use self::{comparison::Comparison, table::Table};
-use super::{OBJECT, PROGRAM};
-use crate::{bpf, build::Built, vm, workspace::Workspace};
+use super::{Objects, PROGRAM};
+use crate::{build::Built, vm, workspace::Workspace};
 
 /// Measures on each of the kernels `wanted`, and shows the results, also in the files `json` and `chart`. A kernel that fails
 /// costs no other's results.
@@ -26,20 +26,13 @@ pub(super) fn run(
     json: Option<&Path>,
     chart: Option<&Path>,
 ) -> Result<ExitCode> {
-    let object = bpf::build_bench(workspace)?;
+    let objects = Objects::build(workspace)?;
     let program = (PROGRAM, &["kernel".to_owned()][..]);
     let mut results = Results::into(json, chart);
-    vm::count(
-        workspace,
-        built,
-        wanted,
-        program,
-        &[(OBJECT, &object)],
-        |kernel, counted| {
-            let figures = counted.and_then(figures);
-            results.take(kernel, figures)
-        },
-    )?;
+    vm::count(workspace, built, wanted, program, &objects.0, |kernel, counted| {
+        let figures = counted.and_then(figures);
+        results.take(kernel, figures)
+    })?;
     Ok(results.conclude())
 }
 
@@ -89,9 +82,8 @@ impl Results {
                 self.keep()
             }
             Err(error) => {
-                let failure = format!("Linux {kernel}: {error:#}");
-                eprintln!("error: {failure}");
-                self.failures.push(failure);
+                eprintln!("error: Linux {kernel}: {error:#}");
+                self.failures.push(format!("Linux {kernel}: {}", error.root_cause()));
                 Ok(())
             }
         }
@@ -107,7 +99,7 @@ impl Results {
         Ok(())
     }
 
-    /// Names what failed once more, below all else.
+    /// Names what failed once more, below all else; all that is known of it was said when it did.
     fn conclude(self) -> ExitCode {
         if self.failures.is_empty() {
             return ExitCode::SUCCESS;

@@ -11,7 +11,7 @@ mod targets;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -29,9 +29,24 @@ use crate::{
 
 use self::report::Table;
 
-/// The measuring program, and the variable by which it finds the object of `gre-ebpf/bench`.
+/// The measuring program.
 const PROGRAM: &str = "bench";
+/// The variable by which it finds the object of `gre-ebpf/bench`.
 const OBJECT: &str = "GRE_BENCH_OBJECT";
+/// And that of `gre-ebpf` without what a configuration can switch on.
+const BARE_OBJECT: &str = "GRE_BARE_OBJECT";
+
+/// The objects that the measuring program needs, by the variables in which it finds their paths.
+struct Objects([(&'static str, PathBuf); 2]);
+
+impl Objects {
+    fn build(workspace: &Workspace) -> Result<Self> {
+        Ok(Self([
+            (OBJECT, bpf::build_bench(workspace)?),
+            (BARE_OBJECT, bpf::build_bare(workspace)?),
+        ]))
+    }
+}
 
 /// What is measured, and what is done with it.
 #[derive(Args)]
@@ -88,10 +103,10 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
         );
     }
     let baseline = options.baseline.as_deref().map(report::read).transpose()?;
-    let bench = bpf::build_bench(workspace)?;
+    let objects = Objects::build(workspace)?;
     let found = match &options.count {
-        Some(kernel) => count(workspace, built, &bench, kernel, &options.filters)?,
-        None => measure(workspace, built, &bench, options)?,
+        Some(kernel) => count(workspace, built, &objects, kernel, &options.filters)?,
+        None => measure(workspace, built, &objects, options)?,
     };
     let report: Report = serde_json::from_str(&found).context("the measuring program wrote no report")?;
     if let Some(file) = &options.json {
@@ -105,8 +120,8 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
 }
 
 /// Measures here, and gives the report as JSON.
-fn measure(workspace: &Workspace, built: &Built, bench: &Path, options: &Options) -> Result<String> {
-    let mut measure = program(workspace, built, bench);
+fn measure(workspace: &Workspace, built: &Built, objects: &Objects, options: &Options) -> Result<String> {
+    let mut measure = program(workspace, built, objects);
     if options.quick {
         measure.arg("--quick");
     }
@@ -118,7 +133,7 @@ fn measure(workspace: &Workspace, built: &Built, bench: &Path, options: &Options
 }
 
 /// The measuring program, ready for arguments.
-fn program(workspace: &Workspace, built: &Built, bench: &Path) -> Command {
+fn program(workspace: &Workspace, built: &Built, objects: &Objects) -> Command {
     let mut program = cargo(workspace);
     program.args([
         "test",
@@ -133,12 +148,12 @@ fn program(workspace: &Workspace, built: &Built, bench: &Path) -> Command {
     program
         .env("GRE_DECAP_OBJECT", &built.object)
         .env("GRE_DECAP_BINARY", &built.binary)
-        .env(OBJECT, bench);
+        .envs(objects.0.iter().map(|(name, path)| (name, path)));
     program
 }
 
 /// Counts instructions in a virtual machine, and gives the report as JSON.
-fn count(workspace: &Workspace, built: &Built, bench: &Path, kernel: &str, filters: &[String]) -> Result<String> {
+fn count(workspace: &Workspace, built: &Built, objects: &Objects, kernel: &str, filters: &[String]) -> Result<String> {
     let arguments = [&["--counting".to_owned()], filters].concat();
     let wanted = [kernel.to_owned()];
     let mut written = Vec::new();
@@ -147,7 +162,7 @@ fn count(workspace: &Workspace, built: &Built, bench: &Path, kernel: &str, filte
         built,
         &wanted,
         (PROGRAM, &arguments),
-        &[(OBJECT, bench)],
+        &objects.0,
         |kernel, counted| {
             written = counted.with_context(|| format!("Linux {kernel}"))?.objects;
             Ok(())

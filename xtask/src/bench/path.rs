@@ -10,13 +10,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use gre_tests::figures::path::Report;
 
-use super::program;
-use crate::{bpf, build::Built, process, workspace::Workspace};
+use super::{Objects, program};
+use crate::{build::Built, process, workspace::Workspace};
 
 /// Measures, and shows the result, also in the file `json`.
 pub(super) fn run(workspace: &Workspace, built: &Built, quick: bool, json: Option<&Path>) -> Result<ExitCode> {
-    let bench = bpf::build_bench(workspace)?;
-    let mut measure = program(workspace, built, &bench);
+    let mut measure = program(workspace, built, &Objects::build(workspace)?);
     measure.arg("path").args(quick.then_some("--quick"));
     let found = process::output(measure.stdin(Stdio::null()), "see the message above")?;
     let report: Report = serde_json::from_str(&found).context("the measuring program wrote no report")?;

@@ -13,13 +13,13 @@ impl Display for Programs<'_> {
         }
         writeln!(
             f,
-            "\n  {:<37} {:<12} {:>9} {:>12} {:>13} {:>10}",
+            "\n  {:<42} {:<12} {:>9} {:>12} {:>13} {:>10}",
             "programs, as loaded for", "", "verified", "instructions", "machine code", "load"
         )?;
         for program in self.0 {
             writeln!(
                 f,
-                "  {:<37} {:<12} {:>9} {:>12} {:>7} bytes {:>7.1} ms",
+                "  {:<42} {:<12} {:>9} {:>12} {:>7} bytes {:>7.1} ms",
                 program.shape,
                 program.program,
                 program.verified_instructions,

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use gre_tests::figures::costs::{COUNTED, Cost, Group, Report, STRIPPED, Unit};
+use gre_tests::figures::costs::{self, COUNTED, Cost, Group, Report, STRIPPED, Unit};
 
 /// What to take of a cost.
 type Figure = fn(&Cost) -> f64;
@@ -46,7 +46,8 @@ impl Reached {
         if report.unit == Unit::Nanoseconds {
             // One look-up more, which is what the two floors differ by.
             let look_up = difference(cost(COUNTED), cost(STRIPPED)).unwrap_or_default();
-            for row in report.group(Group::NotOurs) {
+            let not_ours = report.group(Group::NotOurs);
+            for row in not_ours.filter(|row| !costs::is_bare(&row.name)) {
                 let more = if row.name.starts_with("GRE") { look_up } else { 0.0 };
                 let what = format!("{}, over an empty program", row.name);
                 all.add(what, Some(figure(&row.cost)), 2.0 + more, "ns");
@@ -62,6 +63,9 @@ impl Reached {
                 all.add(format!("{name}, over plain"), difference(cost(name), plain), 5.0, "ns");
             }
         }
+        for name in ["plain", "IPv4 TCP"] {
+            all.what_is_off(report, name, figure);
+        }
         all.ratio(
             "100,000 tunnels, to one",
             cost("100,000 tunnels"),
@@ -72,6 +76,24 @@ impl Reached {
         let alone = cost("bpf_csum_diff for wrong checksum, 1500 bytes");
         all.ratio("checksum of 1,500 bytes, to bpf_csum_diff", checksum, alone, 1.5);
         all
+    }
+
+    /// What is off is not to be told from noise: the middle halves of both series overlap, or lie no farther apart than they are
+    /// wide. Instructions have no noise.
+    fn what_is_off(&mut self, report: &Report, name: &str, figure: Figure) {
+        let (with, without) = (report.find(name), report.find(&costs::bare(name)));
+        let noise = with.zip(without).map_or(0.0, |(with, without)| {
+            (with.high - with.low).max(without.high - without.low)
+        });
+        self.add(
+            format!("what is off, for {name}"),
+            difference(with.map(figure), without.map(figure)),
+            noise,
+            match report.unit {
+                Unit::Nanoseconds => "ns",
+                Unit::Instructions => "",
+            },
+        );
     }
 
     fn ratio(&mut self, what: &str, a: Option<f64>, b: Option<f64>, at_most: f64) {
@@ -132,10 +154,13 @@ mod tests {
             (Group::Floor, STRIPPED, 6.0),
             (Group::Floor, COUNTED, 10.0),
             (Group::Stripped, "plain", 13.0),
+            (Group::Stripped, "plain, built without what is off", 12.9),
             (Group::Stripped, "key", 17.5),
             (Group::Tunnels, "1 tunnel", 13.0),
             (Group::Tunnels, "100,000 tunnels", 18.0),
             (Group::NotOurs, "ARP", 2.5),
+            (Group::NotOurs, "IPv4 TCP", 1.5),
+            (Group::NotOurs, "IPv4 TCP, built without what is off", 1.0),
             (Group::NotOurs, "GRE to another host", 5.5),
         ])
     }
@@ -157,6 +182,15 @@ mod tests {
             "{text}"
         );
         assert!(line("key").ends_with("met"), "{text}");
+        assert!(
+            line("is off, for plain").ends_with("0.10 ns  -1.90 ns   0.20 ns  met"),
+            "{text}"
+        );
+        assert!(
+            line("is off, for IPv4 TCP").ends_with("0.50 ns   0.50 ns   0.20 ns  missed"),
+            "{text}"
+        );
+        assert!(!text.contains("what is off, over"), "{text}");
         assert!(line("outer IPv6").ends_with("not measured"), "{text}");
         assert!(line("bpf_csum_diff").ends_with("not measured"), "{text}");
     }

@@ -26,7 +26,7 @@ pub(super) struct Contents<'a> {
     /// Variables of the programs' environment.
     pub(super) variables: &'a [(String, String)],
     /// Files, which programs find by variables of these names.
-    pub(super) files: &'a [(&'a str, &'a Path)],
+    pub(super) files: &'a [(&'a str, PathBuf)],
 }
 
 /// Packs `contents`, the modules of a kernel, and a plan to run all programs with `arguments`.

@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use gre_tests::figures::kernel::{Fate, Figures, Receiver, Way};
 
 /// In pixels, as all that follow.
 const WIDTH: f64 = 980.0;
 const MARGIN: f64 = 16.0;
 /// Where the first column's bars begin: left of them stands what they are of.
-const LABELS: f64 = 176.0;
+const LABELS: f64 = 164.0;
 /// Right of a bar, for its number.
-const NUMBER: f64 = 96.0;
+const NUMBER: f64 = 104.0;
 const BETWEEN_COLUMNS: f64 = 14.0;
 const HEAD: f64 = 92.0;
 const TITLE: f64 = 44.0;
@@ -21,11 +21,12 @@ const AXIS: f64 = 34.0;
 /// The axis has a line at each multiple of it.
 const TICK: f64 = 2_000.0;
 
-/// Each receiver's colour: seen as different by the colour-blind too (Okabe and Ito).
-const COLOURS: [(Receiver, &str, &str); 3] = [
-    (Receiver::Nobody, "#999999", "the inner packet alone, without GRE"),
-    (Receiver::Ours, "#0072b2", "GRE to gre-decap"),
-    (Receiver::Kernel, "#e69f00", "GRE to ip_gre"),
+/// Colours, seen as different by the colour-blind too (Okabe and Ito), and what they stand for.
+const COLOURS: [(&str, &str); 4] = [
+    ("#999999", "the inner packet alone, without GRE"),
+    ("#0072b2", "GRE to gre-decap"),
+    ("#56b4e9", "the same, to an interface without a route"),
+    ("#e69f00", "GRE to ip_gre"),
 ];
 
 /// The columns.
@@ -35,7 +36,7 @@ const WAYS: [(Way, &str); 2] = [
 ];
 
 /// What is drawn in each column: an end of the way, and what each receiver does that leads there.
-const GROUPS: [(&str, &[(Receiver, Fate)]); 5] = [
+const GROUPS: [(&str, &[(Receiver, Fate)]); 4] = [
     (
         "stack, blackhole route",
         &[
@@ -53,14 +54,14 @@ const GROUPS: [(&str, &[(Receiver, Fate)]); 5] = [
         ],
     ),
     (
-        "forwarded by route",
+        "forwarded",
         &[
             (Receiver::Nobody, Fate::Forwarded),
             (Receiver::Ours, Fate::ByRoute),
+            (Receiver::Ours, Fate::ToInterface),
             (Receiver::Kernel, Fate::Forwarded),
         ],
     ),
-    ("forwarded to an interface", &[(Receiver::Ours, Fate::ToInterface)]),
     (
         "dropped by a rule",
         &[(Receiver::Ours, Fate::Dropped), (Receiver::Kernel, Fate::Dropped)],
@@ -92,7 +93,7 @@ fn head(svg: &mut Svg) {
         "The same frames to each, 128 bytes of inner UDP; one tunnel over IPv4. In brackets: what GRE adds to the inner packet alone.",
     );
     let mut x = MARGIN;
-    for (_, colour, name) in COLOURS {
+    for (colour, name) in COLOURS {
         svg.rectangle((x, 56.0), (12.0, 12.0), colour);
         svg.text((x + 18.0, 66.5), Look::Normal, name);
         x += 50.0 + 6.6 * name.len() as f64;
@@ -118,7 +119,7 @@ fn kernel(svg: &mut Svg, figures: &Figures, scale: &Scale, top: f64) -> Result<f
             for (receiver, fate) in bars {
                 let count = figures.median(way, *receiver, *fate)?;
                 let width = count * scale.pixels;
-                svg.rectangle((left, y), (width, BAR - 2.0), colour(*receiver)?);
+                svg.rectangle((left, y), (width, BAR - 2.0), colour(*receiver, *fate));
                 let number = number(figures, way, *receiver, *fate, count);
                 svg.text((left + width + 5.0, y + 11.5), Look::Normal, &number);
                 y += BAR;
@@ -141,12 +142,15 @@ fn axis(svg: &mut Svg, scale: &Scale, left: f64, (top, bottom): (f64, f64)) {
     }
 }
 
-fn colour(of: Receiver) -> Result<&'static str> {
-    let mut colours = COLOURS.iter();
-    let (_, colour, _) = colours
-        .find(|(receiver, ..)| *receiver == of)
-        .with_context(|| format!("{of:?} has no colour"))?;
-    Ok(colour)
+fn colour(receiver: Receiver, fate: Fate) -> &'static str {
+    let [bare, ours, to_interface, kernel] = COLOURS;
+    let (colour, _) = match (receiver, fate) {
+        (Receiver::Ours, Fate::ToInterface) => to_interface,
+        (Receiver::Ours, _) => ours,
+        (Receiver::Kernel, _) => kernel,
+        (Receiver::Nobody | Receiver::Strip | Receiver::StripCounted, _) => bare,
+    };
+    colour
 }
 
 /// The bar's number, with what it has more than the inner packet alone where that goes the same way.
@@ -308,7 +312,7 @@ mod tests {
             let width = bar.split("width=\"").nth(1).unwrap().split('"').next().unwrap();
             width.parse::<f64>().unwrap()
         };
-        let (one, four) = (width("#0072b2", "1,000"), width("#e69f00", "4,500 (+2,500)"));
+        let (one, four) = (width("#56b4e9", "1,000"), width("#e69f00", "4,500 (+2,500)"));
         assert!((four / one - 4.5).abs() < 0.01, "{four} to {one}");
     }
 
