@@ -197,7 +197,7 @@ fn make_ready(config: &Config, plan: &mut Plan) -> Result<Datapath> {
         shared.maps.push(LOGS);
     }
     let mut datapath = Datapath::load(settings, tables, shared)?;
-    if !plan.clamps.is_empty() {
+    if plan.egress.needs_program() {
         datapath.load_egress(&plan.clamps)?;
     }
     datapath.fill(tables, &plan.survey.surroundings)?;
@@ -237,7 +237,7 @@ impl Replaced {
             mut outcome,
         } = self;
         if let Some(applied) = applied {
-            outcome.interfaces = Some(applied.finish()?);
+            outcome.interfaces = Some(applied.finish(root)?);
         }
         if let (Some(Late { carry, tables, running }), Some(datapath)) = (late, &mut outcome.datapath) {
             carry.settle(datapath.ebpf(), &tables, Some(&running))?;

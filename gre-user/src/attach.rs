@@ -20,7 +20,7 @@ use crate::host::{Interface, XdpMode};
 use crate::state::Root;
 
 pub use self::again::{attach_again, attach_egress_again};
-pub use self::egress::{EgressPlan, pinned_egress_links};
+pub use self::egress::{Egress, EgressPlan, Means, PinnedFilter, ensure_within_reach, pinned_egress};
 pub use self::pass::attach_pass;
 pub use self::plan::AttachPlan;
 use self::plan::{KeptInterface, NewInterface};
@@ -52,6 +52,10 @@ enum Undo {
     Detach(PathBuf),
     /// A link with a new program: give it the old one, which is pinned here.
     GiveBack { link: PathBuf, program: PathBuf },
+    /// A new program on a way out: take it away.
+    TakeFromEgress(Root, Egress),
+    /// A way out with a new program: give it the old one, which is pinned here.
+    GiveBackToEgress { egress: Egress, program: PathBuf },
 }
 
 /// What was attached and replaced, until it is final.
@@ -59,6 +63,7 @@ enum Undo {
 pub struct Applied {
     done: Vec<Undo>,
     leaving: Vec<PathBuf>,
+    leaving_egress: Vec<Egress>,
     interfaces: Vec<Attached>,
     /// What an operator must know about interfaces that are new, a line each.
     pub warnings: Vec<String>,
@@ -258,6 +263,8 @@ impl Undo {
                     .and_then(|link| link.replace(program.as_fd()))
                     .with_context(|| format!("{}: cannot be given its old program", link.display()))
             }
+            Self::TakeFromEgress(root, egress) => egress.detach(root),
+            Self::GiveBackToEgress { egress, program } => egress.give_back(program),
         }
     }
 }
@@ -287,9 +294,12 @@ impl Applied {
     /// # Errors
     ///
     /// If the kernel refuses.
-    pub fn finish(self) -> Result<Vec<Attached>> {
+    pub fn finish(self, root: &Root) -> Result<Vec<Attached>> {
         for link in &self.leaving {
             detach(link)?;
+        }
+        for egress in &self.leaving_egress {
+            egress.detach(root)?;
         }
         Ok(self.interfaces)
     }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::about;
-use crate::attach::{Attached, PinnedLink, attach_again, attach_egress_again, gone, pinned_egress_links, pinned_links};
+use crate::attach::{
+    Attached, Egress, PinnedLink, attach_again, attach_egress_again, gone, pinned_egress, pinned_links,
+};
 use crate::clamps::Clamps;
 use crate::config::{self, ClampMss, Mode};
 use crate::host::egress::ways;
@@ -114,14 +116,13 @@ impl Follower {
                 Err(error) => now.push(format!("{error:#}")),
             }
         }
-        for (link, interface) in &Lost::find(pinned_egress_links(root)?)?.back {
-            let Some((_, clamp_mss)) = self.configured.get(&interface.name) else {
-                continue;
-            };
-            let done = Clamps::restore(&generation, &tables, interface, *clamp_mss, &interfaces()?)
-                .and_then(|()| attach_egress_again(root, &generation, link, interface));
-            if let Err(error) = done {
-                now.push(format!("{error:#}"));
+        for egress in pinned_egress(root)? {
+            if egress.interface_index().is_none()
+                && let Some((_, clamp_mss)) = self.configured.get(egress.made_for())
+                && *clamp_mss != ClampMss::Off
+            {
+                let done = restore_egress(root, (&generation, &tables), &egress, *clamp_mss, &mut now);
+                now.extend(done.err().map(|error| format!("{error:#}")));
             }
         }
         confirm_stale(&survey.surroundings.devices)?;
@@ -137,6 +138,29 @@ impl Follower {
         self.reported = now;
         Ok(followed)
     }
+}
+
+/// Puts the program for ways out on that of an interface that had it, if the interface is here.
+fn restore_egress(
+    root: &Root,
+    (generation, tables): (&Generation, &Tables),
+    dead: &Egress,
+    clamp_mss: ClampMss,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let here = interfaces()?;
+    let Some(interface) = here.iter().find(|interface| interface.name == dead.made_for()) else {
+        return Ok(());
+    };
+    Clamps::restore(generation, tables, interface, clamp_mss, &here)?;
+    attach_egress_again(root, generation, dead, interface, warnings)?;
+    if dead.was_on(interface) {
+        warnings.push(format!(
+            "interface {}: others had taken away the filter on its way out; it is there again",
+            interface.name
+        ));
+    }
+    Ok(())
 }
 
 /// Interfaces that had the program.

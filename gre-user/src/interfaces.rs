@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::attach::{PinnedLink, pinned_egress_links, pinned_links};
+use crate::attach::{Means, PinnedLink, pinned_egress, pinned_links};
 use crate::host::{self, AttachedXdp, Interface};
 use crate::state::Root;
 
@@ -26,8 +26,10 @@ pub struct InterfaceView {
 pub struct EgressView {
     /// The id of the program.
     pub program_id: u32,
-    /// The kernel's id for the link that attaches it.
-    pub link_id: u32,
+    /// How it got there.
+    pub means: Means,
+    /// The kernel's id for the link that attaches it, if one does.
+    pub link_id: Option<u32>,
 }
 
 impl InterfaceView {
@@ -47,16 +49,17 @@ impl InterfaceView {
 pub fn attached(root: &Root) -> Result<Vec<InterfaceView>> {
     let here = host::interfaces()?;
     let mut views: Vec<_> = pinned_links(root)?.into_iter().map(|link| view(link, &here)).collect();
-    for PinnedLink { info, .. } in pinned_egress_links(root)? {
-        // As a load has it, one is only where the other is.
-        let on = |view: &&mut InterfaceView| {
-            let index = view.here.as_ref().map(|(interface, _)| interface.index);
-            index.is_some() && index == info.interface_index
+    for egress in pinned_egress(root)? {
+        let (Some(index), Some(program_id)) = (egress.interface_index(), egress.program_id()) else {
+            continue;
         };
+        // As a load has it, one is only where the other is.
+        let on = |view: &&mut InterfaceView| matches!(&view.here, Some((interface, _)) if interface.index == index);
         if let Some(view) = views.iter_mut().find(on) {
             view.egress = Some(EgressView {
-                program_id: info.program_id,
-                link_id: info.id,
+                program_id,
+                means: egress.means(),
+                link_id: egress.link_id(),
             });
         }
     }

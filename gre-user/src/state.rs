@@ -3,7 +3,8 @@
 //! ```text
 //! ROOT/links/INTERFACE        the XDP link of an interface: while it is pinned, the program stays attached
 //! ROOT/pass/INTERFACE         the same of an interface that frames are redirected to, with a program that passes everything
-//! ROOT/egress/INTERFACE       the TCX link of the way out of an interface, with the program that lowers the MSS
+//! ROOT/egress/INTERFACE       the TCX link of the way out of an interface, with the program that lowers the MSS; without TCX a
+//!                             symbolic link that says where its filter is
 //! ROOT/generation-N/program   a loaded program
 //! ROOT/generation-N/egress    the program for ways out, if there is any
 //! ROOT/generation-N/MAP       its maps, named as in `gre_common::maps`, and those of `about`
@@ -38,7 +39,7 @@ const LINKS: &str = "links";
 const PASS: &str = "pass";
 const EGRESS: &str = "egress";
 const CURRENT: &str = "current";
-/// The new `current`, before the rename.
+/// A new symbolic link, before the rename.
 const NEXT: &str = "next";
 
 /// A state folder, which may not exist.
@@ -125,7 +126,7 @@ impl Root {
         self.path.join(PASS).join(name::encode(interface))
     }
 
-    /// The same as [`Root::links`] of the program for ways out.
+    /// The same as [`Root::links`] of the program for ways out, with the symbolic links that stand for filters.
     ///
     /// # Errors
     ///
@@ -186,11 +187,19 @@ impl Root {
     ///
     /// If the link cannot be made or renamed; the old one is then still in force.
     pub fn put_in_force(&self, generation: &Generation) -> Result<()> {
+        self.put_symlink(&generation.folder(), &self.path.join(CURRENT))
+    }
+
+    /// Makes a symbolic link below the folder, in the place of a file that may be there, at once.
+    ///
+    /// # Errors
+    ///
+    /// If the link cannot be made or renamed; what was there is then still there.
+    pub fn put_symlink(&self, target: &Path, path: &Path) -> Result<()> {
         let next = self.path.join(NEXT);
         remove_if_there(&next)?;
-        symlink(generation.folder(), &next).with_context(|| format!("{}: cannot be made", next.display()))?;
-        let current = self.path.join(CURRENT);
-        fs::rename(&next, &current).with_context(|| format!("{}: cannot be replaced", current.display()))
+        symlink(target, &next).with_context(|| format!("{}: cannot be made", next.display()))?;
+        fs::rename(&next, path).with_context(|| format!("{}: cannot be replaced", path.display()))
     }
 
     /// Removes all that is pinned; links must be detached before. Files that are not ours stay, and with them the folder.

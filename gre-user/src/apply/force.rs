@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use aya::programs::ProgramInfo;
 
 use crate::about;
-use crate::attach::{Applied, AttachPlan, EgressPlan, Undone, attach_pass};
+use crate::attach::{Applied, AttachPlan, EgressPlan, Means, Undone, attach_pass};
 use crate::datapath::Datapath;
 use crate::host::Interface;
 use crate::settings::Settings;
@@ -46,7 +46,7 @@ impl Force<'_> {
             attach,
             egress: out,
         } = self;
-        let programs = programs(root)?;
+        let (programs, means) = (programs(root)?, Means::probe()?);
         datapath.pin(generation)?;
         about::pin(generation, settings)?;
         let pass = match survey.want_program.as_slice() {
@@ -73,7 +73,7 @@ impl Force<'_> {
         let devices = &survey.surroundings.devices;
         let pass = pass.as_ref().map(AsFd::as_fd);
         match attach_pass(root, pass, &survey.want_program, devices, &mut applied)
-            .and_then(|()| out.apply(root, egress.as_ref().map(AsFd::as_fd), &programs, &mut applied))
+            .and_then(|()| out.apply(root, egress.as_ref().map(AsFd::as_fd), means, &programs, &mut applied))
             .and_then(|()| settle(datapath))
             .and_then(|()| root.put_in_force(generation))
         {

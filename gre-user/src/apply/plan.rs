@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use gre_common::siphash::Key;
 
 use super::Cause;
-use crate::attach::{AttachPlan, EgressPlan, pinned_egress_links, pinned_links};
+use crate::attach::{AttachPlan, EgressPlan, pinned_egress, pinned_links};
 use crate::carry::Carry;
 use crate::clamps::Clamps;
 use crate::config::{self, ClampMss, Config};
@@ -70,7 +70,7 @@ impl Plan {
         let (on, clamps) = attached_to(config)?;
         let survey = survey(&tables, &on, must_deliver, &mut warnings)?;
         let clamps = Clamps::of(&tables, on.iter().zip(clamps));
-        let egress = EgressPlan::make(&on, &clamps, pinned_egress_links(root)?)?;
+        let egress = EgressPlan::make(&config.interfaces, &on, &clamps, pinned_egress(root)?)?;
         if let Cause::Load(_) = cause {
             warnings.extend(cut_off(config));
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Attached, PinnedLink, egress, link_to, mode_of};
+use super::{Attached, Egress, PinnedLink, link_to, mode_of};
 use crate::bpf::{InterfaceLink, open_pinned};
 use crate::config::Mode;
 use crate::host::Interface;
@@ -27,15 +27,15 @@ pub fn attach_again(
     warnings: &mut Vec<String>,
 ) -> Result<Attached> {
     let program = open(&generation.program())?;
-    ensure_same_name(dead, &root.link_path(&interface.name), interface)?;
+    ensure_same_name(&dead.path, &root.link_path(&interface.name), interface)?;
     let link = link_to(interface, program.as_fd(), mode, warnings)?;
-    pin_instead(dead, &link)?;
+    pin_instead(&dead.path, &link)?;
     let name = interface.name.clone();
     let mode = mode_of(&link, &name, &Interface::by_name)?;
     Ok(Attached { name, mode })
 }
 
-/// Puts a generation's program for ways out on that of an interface whose earlier link is dead.
+/// Puts a generation's program for ways out on that of an interface which had it and has gone, or from which others took it.
 ///
 /// # Errors
 ///
@@ -43,31 +43,29 @@ pub fn attach_again(
 pub fn attach_egress_again(
     root: &Root,
     generation: &Generation,
-    dead: &PinnedLink,
+    dead: &Egress,
     interface: &Interface,
+    warnings: &mut Vec<String>,
 ) -> Result<()> {
     let program = open(&generation.egress())?;
-    ensure_same_name(dead, &root.egress_link_path(&interface.name), interface)?;
-    let link = InterfaceLink::attach_to_egress(program.as_fd(), interface.index)
-        .map_err(|error| egress::refusal(&interface.name, &error))?;
-    pin_instead(dead, &link)
+    ensure_same_name(dead.path(), &root.egress_link_path(&interface.name), interface)?;
+    dead.attach_again(root, program.as_fd(), interface, warnings)
 }
 
 fn open(program: &Path) -> Result<OwnedFd> {
     open_pinned(program).with_context(|| format!("{}: cannot be opened", program.display()))
 }
 
-fn ensure_same_name(dead: &PinnedLink, path: &Path, interface: &Interface) -> Result<()> {
+fn ensure_same_name(dead: &Path, path: &Path, interface: &Interface) -> Result<()> {
     ensure!(
-        path == dead.path,
+        path == dead,
         "interface {}: is waited for under another name; run `gre-decap load`",
         interface.name
     );
     Ok(())
 }
 
-fn pin_instead(dead: &PinnedLink, link: &InterfaceLink) -> Result<()> {
-    let path = &dead.path;
+pub(super) fn pin_instead(path: &Path, link: &InterfaceLink) -> Result<()> {
     fs::remove_file(path).with_context(|| format!("{}: cannot be removed", path.display()))?;
     link.pin(path)
         .with_context(|| format!("{}: cannot be pinned", path.display()))

@@ -1,148 +1,279 @@
-//! The program on interfaces' ways out, by TCX: planned before anything changes, and applied with what can be undone.
+//! The program on an interface's way out: by a TCX link where the kernel has TCX, else as a filter of clsact. Either way it is noted
+//! among the pins which interface has it, it is replaced without a moment in which no program is there, and taken away again.
 
-use std::collections::BTreeMap;
+mod filter;
+mod plan;
+mod record;
+
 use std::fs;
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use aya::programs::{SchedClassifier, TcAttachType};
+use anyhow::{Context, Result, anyhow, bail};
+use strum::Display;
 
-use super::{Applied, PinnedLink, Undo, open_links};
-use crate::bpf::InterfaceLink;
-use crate::clamps::Clamps;
-use crate::host::Interface;
+pub use self::filter::PinnedFilter;
+pub use self::plan::EgressPlan;
+use super::{PinnedLink, detach, open_links, pinned_links};
+use crate::bpf::{InterfaceLink, open_pinned};
+use crate::host::{Interface, has_tcx};
 use crate::state::Root;
 
-/// All links to the program on ways out.
+/// How a program gets on ways out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[strum(serialize_all = "lowercase")]
+pub enum Means {
+    /// By a link (`BPF_TCX_EGRESS`), before the programs of others.
+    Tcx,
+    /// As a filter of the queueing discipline clsact, before those of others if it can be.
+    Clsact,
+}
+
+impl Means {
+    /// What this kernel has.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be asked.
+    pub fn probe() -> Result<Self> {
+        match has_tcx().context("whether the kernel has TCX cannot be found out")? {
+            true => Ok(Self::Tcx),
+            false => Ok(Self::Clsact),
+        }
+    }
+}
+
+/// What has the program on an interface's way out, or had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// A link, which is pinned.
+    Tcx(PinnedLink),
+    /// A filter, of which a record is among the pins.
+    Clsact(PinnedFilter),
+}
+
+/// All that have, or had, the program on a way out.
 ///
 /// # Errors
 ///
 /// If one cannot be read.
-pub fn pinned_egress_links(root: &Root) -> Result<Vec<PinnedLink>> {
-    open_links(root.egress_links()?)
+pub fn pinned_egress(root: &Root) -> Result<Vec<Egress>> {
+    let (records, links): (Vec<_>, Vec<_>) = root
+        .egress_links()?
+        .into_iter()
+        .partition(|(_, path)| path.is_symlink());
+    let filters = filter::read(root, records)?.into_iter().map(Egress::Clsact);
+    Ok(open_links(links)?.into_iter().map(Egress::Tcx).chain(filters).collect())
 }
 
-/// The way from how things are to the program being on the way out of each interface that is to have it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct EgressPlan {
-    /// Interfaces without the program.
-    new: Vec<Interface>,
-    /// Names of the interfaces that have it, with their links.
-    kept: Vec<(String, PinnedLink)>,
-    /// Links of interfaces that are not to have it any more.
-    leaving: Vec<PathBuf>,
-    /// Pins of links whose interface has gone.
-    dead: Vec<PathBuf>,
+/// Checks that all can be taken away from here.
+///
+/// # Errors
+///
+/// If one is a filter in another network namespace, where it cannot be reached.
+pub fn ensure_within_reach(root: &Root, all: &[Egress]) -> Result<()> {
+    let links = pinned_links(root)?;
+    for egress in all {
+        let Egress::Clsact(filter) = egress else { continue };
+        // Its interface has the other program too, by a link, which tells of it wherever it is.
+        let lives = links
+            .iter()
+            .any(|link| link.info.interface_index.is_some() && link.made_for == filter.made_for);
+        if lives && filter.is_elsewhere() {
+            bail!(
+                "interface {}: is in another network namespace, with a filter of ours on its way out; run gre-decap there",
+                filter.made_for
+            );
+        }
+    }
+    Ok(())
 }
 
-impl EgressPlan {
-    /// Compares what is to be done on the ways out of these interfaces with the links that are pinned.
+impl Egress {
+    /// Puts a program on the way out of an interface that has none of ours, and pins what says so. What an operator must know is
+    /// added to `warnings`.
     ///
     /// # Errors
     ///
-    /// If a link belongs to another network namespace.
-    pub fn make(interfaces: &[Interface], clamps: &Clamps, links: Vec<PinnedLink>) -> Result<Self> {
-        let mut plan = Self::default();
-        let mut wanted: BTreeMap<u32, &Interface> = interfaces
-            .iter()
-            .filter(|interface| clamps.get(interface.index).is_some())
-            .map(|interface| (interface.index, interface))
-            .collect();
-        for link in links {
-            let Some(index) = link.info.interface_index else {
-                plan.dead.push(link.path);
-                continue;
-            };
-            match wanted.remove(&index) {
-                Some(interface) => {
-                    // An index alone may be that of an interface in another network namespace.
-                    ensure!(
-                        is_on(link.info.program_id, &interface.name)?,
-                        "{}: attaches the program to an interface of another network namespace; run gre-decap there, or choose \
-                         another --root",
-                        link.path.display()
-                    );
-                    plan.kept.push((interface.name.clone(), link));
-                }
-                None => plan.leaving.push(link.path),
+    /// If the kernel refuses; nothing is left then.
+    pub fn attach(
+        root: &Root,
+        program: BorrowedFd<'_>,
+        interface: &Interface,
+        means: Means,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        let name = &interface.name;
+        let path = root.egress_link_path(name);
+        match means {
+            Means::Tcx => {
+                let link = attach_link(program, interface)?;
+                link.pin(&path)
+                    .with_context(|| format!("{}: cannot be pinned", path.display()))?;
+                let info = link
+                    .info()
+                    .with_context(|| format!("interface {name}: the link on its way out cannot be read"))?;
+                let made_for = name.clone();
+                Ok(Self::Tcx(PinnedLink { made_for, path, info }))
+            }
+            Means::Clsact => PinnedFilter::attach(root, program, interface, warnings).map(Self::Clsact),
+        }
+    }
+
+    /// The same for an interface that had it, went away and is back: the pin of what it had gives place to another.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses: the old pin then stays, so that it can be tried again.
+    pub(super) fn attach_again(
+        &self,
+        root: &Root,
+        program: BorrowedFd<'_>,
+        interface: &Interface,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        match self {
+            Self::Tcx(dead) => {
+                let link = attach_link(program, interface)?;
+                super::again::pin_instead(&dead.path, &link)
+            }
+            Self::Clsact(dead) => {
+                dead.detach(root)?;
+                PinnedFilter::attach(root, program, interface, warnings)
+                    .map(drop)
+                    .or_else(|error| dead.remember(root).and(Err(error)))
             }
         }
-        plan.new = wanted.into_values().cloned().collect();
-        Ok(plan)
     }
 
-    /// Whether this program, or none, is on every way out where it should be, and nowhere else.
-    pub fn is_done(&self, program_id: Option<u32>) -> bool {
-        let in_place = self.new.is_empty() && self.leaving.is_empty() && self.dead.is_empty();
-        // A killed load may have replaced some.
-        in_place
-            && self
-                .kept
-                .iter()
-                .all(|(_, link)| Some(link.info.program_id) == program_id)
-    }
-
-    /// Puts `program` on all ways out, and notes from which it is to go. `programs` has where each program that a link may run
-    /// is pinned, by its id.
+    /// Puts another program in the place of its own: no packet meets none.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses; what was done is noted in `applied`, to be undone.
-    pub fn apply(
-        self,
-        root: &Root,
-        program: Option<BorrowedFd<'_>>,
-        programs: &BTreeMap<u32, PathBuf>,
-        applied: &mut Applied,
-    ) -> Result<()> {
-        for pin in &self.dead {
-            fs::remove_file(pin).with_context(|| format!("{}: cannot be removed", pin.display()))?;
-        }
-        applied.leaving.extend(self.leaving);
-        if self.new.is_empty() && self.kept.is_empty() {
-            return Ok(());
-        }
-        let program = program.context("the program for ways out is not loaded")?;
-        for Interface { name, index, .. } in &self.new {
-            let link = InterfaceLink::attach_to_egress(program, *index).map_err(|error| refusal(name, &error))?;
-            let path = root.egress_link_path(name);
-            link.pin(&path)
-                .with_context(|| format!("{}: cannot be pinned", path.display()))?;
-            applied.done.push(Undo::Detach(path));
-        }
-        for (name, link) in self.kept {
-            let id = link.info.program_id;
-            let old = programs.get(&id).cloned().with_context(|| {
-                format!("interface {name}: has program {id} on its way out, which is not pinned; run `gre-decap unload` first")
-            })?;
-            InterfaceLink::open(&link.path)
+    /// If the kernel refuses; it then has its old program.
+    pub fn replace(&self, program: BorrowedFd<'_>) -> Result<()> {
+        match self {
+            Self::Tcx(link) => InterfaceLink::open(&link.path)
                 .and_then(|link| link.replace(program))
-                .with_context(|| format!("interface {name}: the program on its way out cannot be replaced"))?;
-            applied.done.push(Undo::GiveBack {
-                link: link.path,
-                program: old,
-            });
+                .with_context(|| self.cannot("replaced")),
+            Self::Clsact(filter) => filter.replace(program).with_context(|| self.cannot("replaced")),
         }
-        Ok(())
+    }
+
+    /// Gives it back the program that is pinned at `path`.
+    pub(super) fn give_back(&self, program: &Path) -> Result<()> {
+        let program = open_pinned(program).with_context(|| format!("{}: cannot be opened", program.display()))?;
+        self.replace(program.as_fd())
+    }
+
+    /// Takes the program away, if it is still there, and removes the pin.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn detach(&self, root: &Root) -> Result<()> {
+        match self {
+            Self::Tcx(link) if link.info.interface_index.is_none() => remove(&link.path),
+            Self::Tcx(link) => detach(&link.path),
+            Self::Clsact(filter) => filter.detach(root).with_context(|| self.cannot("taken away")),
+        }
+    }
+
+    /// Gives its pin the name of an interface that was renamed.
+    fn rename(self, root: &Root, name: &str) -> Result<Self> {
+        let to = root.egress_link_path(name);
+        let from = self.path();
+        fs::rename(from, &to).with_context(|| format!("{}: cannot be renamed", from.display()))?;
+        let made_for = name.to_owned();
+        Ok(match self {
+            Self::Tcx(link) => Self::Tcx(PinnedLink {
+                made_for,
+                path: to,
+                ..link
+            }),
+            Self::Clsact(filter) => Self::Clsact(filter.renamed(made_for, to)),
+        })
+    }
+
+    fn cannot(&self, what: &str) -> String {
+        format!(
+            "interface {}: the program on its way out cannot be {what}",
+            self.made_for()
+        )
+    }
+
+    /// The name of the interface that it was made for, which may have another now.
+    pub fn made_for(&self) -> &str {
+        match self {
+            Self::Tcx(link) => &link.made_for,
+            Self::Clsact(filter) => &filter.made_for,
+        }
+    }
+
+    /// Where the pin is.
+    pub fn path(&self) -> &PathBuf {
+        match self {
+            Self::Tcx(link) => &link.path,
+            Self::Clsact(filter) => &filter.path,
+        }
+    }
+
+    /// The index, in its own network namespace, of the interface whose way out has the program; none if that has gone, or others
+    /// have taken the program away.
+    pub fn interface_index(&self) -> Option<u32> {
+        match self {
+            Self::Tcx(link) => link.info.interface_index,
+            Self::Clsact(filter) => filter.interface_index(),
+        }
+    }
+
+    /// Whether it was made for this very interface, and not for one that had its name before.
+    pub fn was_on(&self, interface: &Interface) -> bool {
+        match self {
+            // What a link was on it does not tell once that has gone.
+            Self::Tcx(link) => link.info.interface_index == Some(interface.index),
+            Self::Clsact(filter) => filter.was_on(interface.index),
+        }
+    }
+
+    /// The id of the program; none if it has gone with its filter.
+    pub fn program_id(&self) -> Option<u32> {
+        match self {
+            Self::Tcx(link) => Some(link.info.program_id),
+            Self::Clsact(filter) => filter.program_id(),
+        }
+    }
+
+    /// The kernel's id for the link, if it is one.
+    pub fn link_id(&self) -> Option<u32> {
+        match self {
+            Self::Tcx(link) => Some(link.info.id),
+            Self::Clsact(_) => None,
+        }
+    }
+
+    /// How the program got there.
+    pub fn means(&self) -> Means {
+        match self {
+            Self::Tcx(_) => Means::Tcx,
+            Self::Clsact(_) => Means::Clsact,
+        }
     }
 }
 
-/// Whether a program is on the way out of an interface of this network namespace.
-fn is_on(program_id: u32, interface: &str) -> Result<bool> {
-    let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Egress)
-        .with_context(|| format!("interface {interface}: the programs on its way out cannot be listed"))?;
-    Ok(programs.iter().any(|program| program.id() == program_id))
+fn attach_link(program: BorrowedFd<'_>, interface: &Interface) -> Result<InterfaceLink> {
+    InterfaceLink::attach_to_egress(program, interface.index).map_err(|error| refusal(&interface.name, &error))
 }
 
-/// Why the kernel refuses a program on a way out, as far as its error tells.
-pub(super) fn refusal(interface: &str, error: &io::Error) -> anyhow::Error {
-    match error.raw_os_error() {
-        Some(libc::EINVAL) => anyhow!(
-            "interface {interface}: this kernel has no TCX, which `clamp_mss` needs; boot Linux 6.6 or later, or set it to \"off\" and \
-             have TCP announce less by `advmss` of ip-route(8)"
-        ),
-        _ => anyhow!("interface {interface}: refuses the program on its way out that `clamp_mss` needs: {error}"),
-    }
+fn remove(pin: &Path) -> Result<()> {
+    fs::remove_file(pin).with_context(|| format!("{}: cannot be removed", pin.display()))
+}
+
+/// Why the kernel refuses a program on a way out.
+fn refusal(interface: &str, error: &io::Error) -> anyhow::Error {
+    anyhow!(
+        "interface {interface}: refuses the program on its way out that `clamp_mss` needs: {error}; see to that, or set it to \"off\" and \
+         have TCP announce less by `advmss` of ip-route(8)"
+    )
 }

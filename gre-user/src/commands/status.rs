@@ -73,7 +73,11 @@ struct InterfaceStatus {
 #[derive(Debug, Serialize)]
 struct EgressStatus {
     program_id: u32,
-    link_id: u32,
+    /// By what means the kernel runs it: "tcx", a link, or "clsact", a filter.
+    attached_by: String,
+    /// Absent without a link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_id: Option<u32>,
     /// "auto" or a number of bytes.
     clamp_mss: String,
     /// The most that a TCP SYN over IPv4 may announce, in bytes.
@@ -244,6 +248,7 @@ impl EgressStatus {
         let clamp = clamps.get(interface.index)?;
         Some(Self {
             program_id: egress.program_id,
+            attached_by: egress.means.to_string(),
             link_id: egress.link_id,
             clamp_mss: clamps::configured(clamp).to_string(),
             mss_ipv4: clamp.v4,

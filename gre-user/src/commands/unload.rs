@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::attach::{detach, pinned_egress_links, pinned_links, pinned_pass_links};
+use crate::attach::{detach, ensure_within_reach, pinned_egress, pinned_links, pinned_pass_links};
 use crate::error::Error;
 use crate::output::print;
 use crate::state::Root;
@@ -31,13 +31,18 @@ pub fn unload(root: &Root) -> Result<Option<Vec<String>>> {
     };
     let root = locked.root();
     let was_loaded = root.current()?.is_some();
+    let egress = pinned_egress(root)?;
+    ensure_within_reach(root, &egress)?;
     let mut interfaces = Vec::new();
     for link in pinned_links(root)? {
         detach(&link.path)?;
         interfaces.push(link.made_for);
     }
-    for link in pinned_pass_links(root)?.into_iter().chain(pinned_egress_links(root)?) {
+    for link in pinned_pass_links(root)? {
         detach(&link.path)?;
+    }
+    for egress in egress {
+        egress.detach(root)?;
     }
     root.remove()?;
     Ok((was_loaded || !interfaces.is_empty()).then_some(interfaces))

@@ -137,7 +137,11 @@ impl Bpf {
 
 /// Whether the kernel has TCX, by which programs are attached to the ways out of interfaces: whether it can say what is attached
 /// so to the loopback interface.
-pub(super) fn has_tcx() -> io::Result<bool> {
+///
+/// # Errors
+///
+/// The kernel's, if it does not tell.
+pub fn has_tcx() -> io::Result<bool> {
     let mut query = ProgramQuery {
         interface_index: LOOPBACK,
         attach_type: BPF_TCX_EGRESS,

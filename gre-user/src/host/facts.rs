@@ -2,6 +2,7 @@
 //!
 //! What cannot be read is kept as the reason why, for the findings to tell.
 
+mod clsact;
 mod egress;
 mod lockdown;
 
@@ -30,6 +31,7 @@ use super::kernel_types::{KernelTypes, VMLINUX_BTF};
 use super::sysctl;
 use super::xdp_features::{self, XdpFeatures};
 
+pub(super) use self::clsact::ClsactFacts;
 pub(super) use self::egress::EgressFacts;
 pub(super) use self::lockdown::{Closed, LockdownFacts};
 
@@ -54,6 +56,8 @@ pub(super) struct Facts {
     /// Firewall rules about incoming GRE.
     pub(super) rules: Result<Vec<Rule>>,
     pub(super) egress: EgressFacts,
+    /// Of interfaces with `clamp_mss`, where that is done by filters.
+    pub(super) clsact: BTreeMap<String, Result<ClsactFacts>>,
     pub(super) lockdown: LockdownFacts,
 }
 
@@ -136,8 +140,10 @@ impl Facts {
             .iter()
             .map(|interface| interface.name.clone())
             .collect();
+        let kernel = KernelFacts::read(config, root);
         Self {
-            kernel: KernelFacts::read(config, root),
+            clsact: ClsactFacts::read(config, &kernel.tcx),
+            kernel,
             memory: MemoryFacts::read(),
             interface_names: interfaces().map(|all| all.into_iter().map(|interface| interface.name).collect()),
             interfaces: names.into_iter().map(|name| (name.clone(), interface(&name))).collect(),

@@ -1,5 +1,6 @@
 //! The findings on this host that concern a configuration: first the facts are read, then judged.
 
+mod clsact;
 mod driver;
 mod egress;
 mod firewall;
@@ -45,6 +46,7 @@ fn judge(config: &Config, root: &Path, facts: &Facts) -> Vec<Finding> {
     findings.extend(memory::judge(&facts.memory, config));
     for interface in &config.interfaces {
         findings.extend(interface::judge(interface, config, facts));
+        findings.extend(clsact::judge(&interface.name, facts));
     }
     let tunnels = config.tunnels.iter().filter(|tunnel| tunnel.enabled);
     findings.extend(merged(tunnels.flat_map(|tunnel| tunnel::judge(tunnel, facts))));

@@ -3,8 +3,8 @@
 use std::io;
 
 use libc::{
-    RTM_DELLINK, RTM_DELNEIGH, RTM_DELROUTE, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWROUTE, RTNLGRP_IPV4_ROUTE,
-    RTNLGRP_IPV6_ROUTE, RTNLGRP_LINK, RTNLGRP_NEIGH,
+    RTM_DELLINK, RTM_DELNEIGH, RTM_DELQDISC, RTM_DELROUTE, RTM_DELTFILTER, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWROUTE,
+    RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_TC,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -14,7 +14,7 @@ use super::netlink::Message;
 use super::routes;
 use super::subscription::Subscription;
 
-/// Tells when interfaces, neighbours or default routes have changed, in the network namespace of the thread that opened it.
+/// Tells when interfaces, neighbours or default routes have changed, or filters were taken away, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct Monitor(AsyncFd<Subscription>);
 
@@ -29,7 +29,13 @@ impl Monitor {
     ///
     /// Outside a Tokio runtime with its I/O driver enabled.
     pub fn open() -> io::Result<Self> {
-        let groups = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
+        let groups = [
+            RTNLGRP_LINK,
+            RTNLGRP_NEIGH,
+            RTNLGRP_IPV4_ROUTE,
+            RTNLGRP_IPV6_ROUTE,
+            RTNLGRP_TC,
+        ];
         let subscription = Subscription::open(&groups)?;
         // SAFETY: the descriptor is the subscription's own and stays open for as long as that lives.
         let registered = unsafe { AsyncFd::register_with_interest(subscription, Interest::READABLE) };
@@ -60,7 +66,7 @@ impl Monitor {
 /// Whether delivery may depend on what a message tells. On a router with many routes and neighbours most does not.
 fn matters(message: &Message) -> bool {
     match message.kind {
-        RTM_NEWLINK | RTM_DELLINK | RTM_DELNEIGH => true,
+        RTM_NEWLINK | RTM_DELLINK | RTM_DELNEIGH | RTM_DELQDISC | RTM_DELTFILTER => true,
         RTM_NEWNEIGH => neighbours::is_settled(message),
         RTM_NEWROUTE | RTM_DELROUTE => routes::is_default(message),
         _ => false,

@@ -6,7 +6,7 @@
 use std::io;
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE,
+    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE,
     NLM_F_REQUEST, NLMSG_ALIGNTO, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
     NetlinkSerializable, NlasIterator,
 };
@@ -64,6 +64,17 @@ impl Netlink {
     pub(super) fn set(&mut self, request: &Message) -> io::Result<()> {
         let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
         self.ask(request, flags).map(drop)
+    }
+
+    /// Has the kernel make something that is not there yet; its error as the error number that it gave: EEXIST if it is.
+    pub(super) fn create(&mut self, request: &Message) -> io::Result<()> {
+        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        self.ask(request, flags).map(drop)
+    }
+
+    /// Has the kernel remove something; its error as the error number that it gave.
+    pub(super) fn delete(&mut self, request: &Message) -> io::Result<()> {
+        self.ask(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
     }
 
     fn ask(&mut self, request: &Message, flags: u16) -> io::Result<Answer> {
@@ -230,6 +241,13 @@ impl<'a> Attributes<'a> {
 /// A string with its terminating zero. Names of interfaces are bytes to the kernel: what is no UTF-8 is replaced.
 pub(super) fn text(value: &[u8]) -> Result<String, DecodeError> {
     Ok(String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned())
+}
+
+/// Attributes as the value of another.
+pub(super) fn nested(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut value = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut value);
+    value
 }
 
 /// A zero-terminated string as the value of an attribute.

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use aya::programs::{SchedClassifier, TcAttachType};
-
+use crate::egress::on_way_out;
 use crate::site::{CONFIG, ROOT, Site, WAN, site_or_return};
 
 /// Checks that loading makes all well, whatever is there.
@@ -42,12 +41,6 @@ fn loads(site: &Site, config: &str, when: &str) -> Result<()> {
         .collect();
     assert_eq!(generations.len(), 1, "{when}: {files:?}");
     Ok(())
-}
-
-/// How many programs are on an interface's way out.
-fn ways_out(site: &Site, interface: &str) -> Result<usize> {
-    site.origin
-        .run(|| Ok(SchedClassifier::query_tcx(interface, TcAttachType::Egress)?.1.len()))
 }
 
 /// Killed ever later, until a load gets through: first over nothing, then over what runs.
@@ -86,7 +79,7 @@ fn a_killed_load_leaves_a_state_that_can_be_loaded_over_and_unloaded() -> Result
             assert!(!site.files("/sys/fs/bpf")?.contains(&ROOT.to_owned()), "{when}");
             assert!(!site.origin.ip("-details link show")?.contains("prog/xdp"), "{when}");
             for interface in [WAN, "wan1"] {
-                assert_eq!(ways_out(&site, interface)?, 0, "{when}: {interface}");
+                assert_eq!(on_way_out(&site, interface)?, 0, "{when}: {interface}");
             }
             if got_through {
                 break;

@@ -34,3 +34,4 @@ mod tunnels_file;
 mod tunnels_killed;
 mod tunnels_traffic;
 mod upgrading;
+mod ways_out;

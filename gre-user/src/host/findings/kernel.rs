@@ -119,20 +119,13 @@ fn cpumap(facts: &KernelFacts) -> Option<Finding> {
 }
 
 fn tcx(facts: &KernelFacts) -> Option<Finding> {
-    match &facts.tcx {
-        Ok(Some(false)) => Some(Finding::error(
-            KERNEL,
-            "has no TCX, by which the program for `clamp_mss` is attached",
-            "boot Linux 6.6 or later, or set `clamp_mss` to \"off\" and have this host's TCP announce less by `advmss` of ip-route(8)",
-        )),
-        Ok(_) => None,
-        Err(why) => Some(unknown(
-            KERNEL,
-            "whether it has TCX, which `clamp_mss` needs",
-            why,
-            "run as root",
-        )),
-    }
+    let why = facts.tcx.as_ref().err()?;
+    Some(unknown(
+        KERNEL,
+        "whether it has TCX, without which `clamp_mss` needs room for a filter",
+        why,
+        "run as root",
+    ))
 }
 
 fn bpffs(facts: &KernelFacts, root: &Path) -> Option<Finding> {
@@ -242,19 +235,14 @@ mod tests {
 
     #[test]
     fn tcx() {
-        assert_found(|case| case.facts.kernel.tcx = Ok(Some(true)), &[]);
-        assert_found(
-            |case| case.facts.kernel.tcx = Ok(Some(false)),
-            &[
-                "error: kernel: has no TCX, by which the program for `clamp_mss` is attached; boot Linux 6.6 or later, or set \
-                 `clamp_mss` to \"off\" and have this host's TCP announce less by `advmss` of ip-route(8)",
-            ],
-        );
+        for has_it in [true, false] {
+            assert_found(|case| case.facts.kernel.tcx = Ok(Some(has_it)), &[]);
+        }
         assert_found(
             |case| case.facts.kernel.tcx = Err(denied()),
             &[
-                "note: kernel: cannot tell whether it has TCX, which `clamp_mss` needs: Operation not permitted (os error 1); \
-                 run as root",
+                "note: kernel: cannot tell whether it has TCX, without which `clamp_mss` needs room for a filter: Operation not \
+                 permitted (os error 1); run as root",
             ],
         );
     }

@@ -86,6 +86,7 @@ impl Case {
             protected_here: Ok(BTreeSet::new()),
             gre_devices: Ok(Vec::new()),
             keepalives: BTreeMap::new(),
+            clsact: BTreeMap::new(),
             lockdown: LockdownFacts::none(),
             rules: Ok(Vec::new()),
             egress: EgressFacts {
