@@ -11,12 +11,22 @@ use gre_tests::guest::{PLAN, Plan, Program};
 use super::{cpio::Archive, libraries, modules, programs::Programs};
 
 /// What the tests' networks are made of. Where a kernel has one of them built in, that is as good.
-const MODULES: [&str; 6] = ["tun", "veth", "ip_gre", "ip6_gre", "virtio_pci", "virtio_net"];
+const MODULES: [&str; 9] = [
+    "tun",
+    "veth",
+    "8021q",
+    "ip_gre",
+    "ip6_gre",
+    "virtio_pci",
+    "virtio_net",
+    "sch_ingress",
+    "cls_bpf",
+];
 /// Where programs lie inside.
 const BIN: &str = "/usr/bin";
 
 /// Programs of this system that the tests run.
-const TOOLS: [&str; 7] = ["find", "ip", "readlink", "setpriv", "sh", "sleep", "unshare"];
+const TOOLS: [&str; 8] = ["find", "ip", "readlink", "setpriv", "sh", "sleep", "tc", "unshare"];
 
 /// What goes into it, beside the modules of a kernel.
 #[derive(Clone, Copy)]
