@@ -22,6 +22,16 @@ pub const fn is_valid(folded: u16) -> bool {
     folded == 0xffff
 }
 
+/// Whether a sum of 16-bit or 32-bit words would, folded, say that nothing was damaged: whether it is a multiple of 0xffff, but not
+/// zero. A multiplication by the inverse of 0xffff modulo 2^64 tells, which gives the quotient of multiples, and of nothing else so
+/// small a number.
+#[inline(always)]
+pub const fn is_valid_unfolded(sum: u64) -> bool {
+    const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+    const LARGEST: u64 = u64::MAX / 0xffff;
+    sum.wrapping_mul(INVERSE).wrapping_sub(1) < LARGEST
+}
+
 /// The folded sum of bytes that start at an even offset of what is summed.
 pub fn sum(bytes: &[u8]) -> u16 {
     let (words, rest) = bytes.as_chunks::<2>();
@@ -85,6 +95,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_sum_is_as_valid_as_it_is_folded(sum: u64, quotient in 0..=u64::MAX / 0xffff) {
+            for sum in [sum, sum >> 24, quotient * 0xffff, quotient * 0xffff + 1, (quotient >> 32) * 0xffff] {
+                prop_assert_eq!(is_valid_unfolded(sum), is_valid(fold(sum)), "{:#x}", sum);
+            }
+        }
+
         #[test]
         fn update_equals_full_computation(mut header in prop::array::uniform20(any::<u8>()), word in 0usize..10, new: [u8; 2]) {
             prop_assume!(word != 5);

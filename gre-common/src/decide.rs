@@ -11,9 +11,10 @@ use crate::{
     keepalive::Returning,
     link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac},
     outer::{self, Outer, Payload},
-    protect::{Guard, Inner},
+    protect::{Guard, Inner, Passage},
     sequence::Order,
     tunnel::{ChecksumPolicy, Deliver, InnerTypes, Tunnel},
+    usual::{Candidate, Headers, Usual},
 };
 
 /// Notes the verdict.
@@ -34,6 +35,10 @@ impl Carrier for Note {
         Verdict::Deliver(delivery)
     }
 
+    fn deliver_usual(self, _: &Headers, usual: Usual) -> Verdict {
+        Verdict::Deliver(usual.delivery())
+    }
+
     fn returning<P: Packet, T: Tables>(self, packet: &P, tables: &T, returning: Returning) -> Verdict {
         match returning.judge(packet, tables) {
             Ok(reply) => Verdict::Reply(reply),
@@ -44,13 +49,40 @@ impl Carrier for Note {
 
 /// Decides on one packet.
 pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T) -> Verdict {
-    decide_and(packet, tables, Note)
+    decide_at_once(packet, tables, Note).unwrap_or_else(|| decide_in_full(packet, tables, Note))
+}
+
+/// Decides on what most packets are: nobody's GRE, or of [the usual form](crate::usual) without a fault. `None` leaves the rest, of
+/// which nothing was changed or counted, to [`decide_in_full`], which decides the same of any packet.
+#[inline(always)]
+pub fn decide_at_once<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, carrier: C) -> Option<C::Done> {
+    let Some(Front { link, may_be_gre }) = Front::read(packet) else {
+        return Some(carrier.not_ours());
+    };
+    if !may_be_gre {
+        return Some(without_tunnel(packet, tables, carrier, link, None));
+    }
+    if link != Usual::LINK {
+        return None;
+    }
+    let headers = packet.beginning::<Headers>()?;
+    let candidate = Candidate::read(packet, headers)?;
+    let tunnel = candidate.tunnel(tables)?;
+    let passage = match tables.inner_destinations() {
+        Guard::Off => Ok(Passage::PLAIN),
+        Guard::Monitor | Guard::Enforce => tables.judge_inner(packet, &candidate.inner(tunnel)).settle(),
+    };
+    match passage {
+        Ok(Passage::PLAIN) => Some(carrier.deliver_usual(headers, candidate.by(tunnel))),
+        Ok(_) => None,
+        Err(reason) => Some(carrier.refuse(tunnel.id, reason)),
+    }
 }
 
 /// Decides on one packet and has the verdict carried out. Rows are those of the packet table in the project's contract, in
 /// its order.
 #[inline(always)]
-pub fn decide_and<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, carrier: C) -> C::Done {
+pub fn decide_in_full<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, carrier: C) -> C::Done {
     let Some(Front { link, may_be_gre }) = Front::read(packet) else {
         return carrier.not_ours();
     };
@@ -98,8 +130,7 @@ impl Family for Ipv6 {
     }
 }
 
-/// Rows 2 to 18. A tunnel found means the destination is ours, so whether it is ours is asked only where none was found:
-/// the good path pays for one look-up.
+/// Rows 2 to 18.
 #[inline(always)]
 fn decide_gre<P: Packet, T: Tables, C: Carrier, A: Family>(
     packet: &P,
@@ -108,31 +139,51 @@ fn decide_gre<P: Packet, T: Tables, C: Carrier, A: Family>(
     link: Link,
     outer: &Outer<A>,
 ) -> C::Done {
-    let unmatched = |carrier: C, reason| {
-        let reason = outer.destination.is_local(tables).then_some(reason);
-        without_tunnel(packet, tables, carrier, link, reason)
-    };
-    let gre = match read_gre(packet, outer) {
-        Ok(gre) => gre,
-        Err(reason) => return unmatched(carrier, reason),
-    };
+    match read_gre(packet, outer) {
+        Ok(gre) => decide_read(packet, tables, carrier, link, outer, &gre),
+        Err(reason) => unmatched(packet, tables, carrier, link, outer, reason),
+    }
+}
+
+/// Rows 9 to 18. A tunnel found means the destination is ours, so whether it is ours is asked only where none was found:
+/// the good path pays for one look-up.
+#[inline(always)]
+fn decide_read<P: Packet, T: Tables, C: Carrier, A: Family>(
+    packet: &P,
+    tables: &T,
+    carrier: C,
+    link: Link,
+    outer: &Outer<A>,
+    gre: &Gre,
+) -> C::Done {
     let Some(tunnel) = A::tunnel(tables, &Endpoints::new(outer.destination, outer.source, gre.key)) else {
-        let drop = tables.drop_unknown();
-        return unmatched(
-            carrier,
-            if drop {
-                Reason::UnknownDropped
-            } else {
-                Reason::UnknownPassed
-            },
-        );
+        let reason = if tables.drop_unknown() {
+            Reason::UnknownDropped
+        } else {
+            Reason::UnknownPassed
+        };
+        return unmatched(packet, tables, carrier, link, outer, reason);
     };
-    match check(packet, tables, link, outer, &gre, tunnel) {
+    match check(packet, tables, link, outer, gre, tunnel) {
         Ok(delivery) => carrier.deliver(delivery),
         // Perhaps; what is out of the ordinary is looked into out of the way.
-        Err(Reason::Loop) => carrier.returning(packet, tables, Returning::of(tunnel, link, &outer.payload, &gre)),
+        Err(Reason::Loop) => carrier.returning(packet, tables, Returning::of(tunnel, link, &outer.payload, gre)),
         Err(reason) => carrier.refuse(tunnel.id, reason),
     }
+}
+
+/// What no tunnel is known of, for a `reason` of rows 2 to 9, which counts only if the packet is for a tunnel's local address.
+#[inline(always)]
+fn unmatched<P: Packet, T: Tables, C: Carrier, A: Family>(
+    packet: &P,
+    tables: &T,
+    carrier: C,
+    link: Link,
+    outer: &Outer<A>,
+    reason: Reason,
+) -> C::Done {
+    let reason = outer.destination.is_local(tables).then_some(reason);
+    without_tunnel(packet, tables, carrier, link, reason)
 }
 
 /// What came by no tunnel: row 1, or for a `reason` of rows 2 to 9 if it is for a tunnel's local address. What would pass is subject

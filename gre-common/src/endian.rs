@@ -26,6 +26,12 @@ macro_rules! network_order {
                 <$host>::from_be(self.0)
             }
 
+            /// Whether those bits that are set in `mask` are these. Both are bytes of a packet.
+            #[inline(always)]
+            pub const fn has(self, mask: [u8; $bytes], bits: [u8; $bytes]) -> bool {
+                self.0 & Self::from_bytes(mask).0 == Self::from_bytes(bits).0
+            }
+
             /// The bytes as they lie in a packet.
             #[inline(always)]
             pub const fn to_bytes(self) -> [u8; $bytes] {

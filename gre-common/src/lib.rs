@@ -45,9 +45,10 @@ pub mod transport;
 pub mod tunnel;
 #[cfg(feature = "user")]
 mod user;
+pub mod usual;
 mod verdict;
 
-pub use decide::{decide, decide_and};
+pub use decide::{decide, decide_at_once, decide_in_full};
 pub use packet::Packet;
 pub use reason::{Action, Reason};
 pub use tables::Tables;

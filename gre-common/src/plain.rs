@@ -17,6 +17,7 @@ use crate::{
     hand_over::HandOver,
     link::VlanTag,
     sample::SampleHeader,
+    usual::Headers,
 };
 
 /// Plain data: no padding, no invalid bit patterns, no pointers.
@@ -46,12 +47,23 @@ plain!(
     VlanTag,
     ExtensionHdr,
     HandOver,
-    SampleHeader
+    SampleHeader,
+    Headers
 );
 
 // SAFETY: built of integers and byte arrays. There is no padding: nothing is aligned to more than the two bytes of a tag, and each
 // part is of an even length.
 unsafe impl<const TAGS: usize> Plain for Beginning<TAGS> {}
+
+/// The `T` that `bytes` begin with; `None` if they are too few, or lie at an alignment that it cannot have.
+///
+/// The host's counterpart of the kernel program's look at a frame's beginning.
+#[inline]
+pub fn beginning<T: Plain>(bytes: &[u8]) -> Option<&T> {
+    let start = bytes.as_ptr().cast::<T>();
+    // SAFETY: `bytes` has at least as many bytes, any are a valid `T`, and it is aligned.
+    (bytes.len() >= size_of::<T>() && start.is_aligned()).then(|| unsafe { &*start })
+}
 
 /// Reads a `T` at `offset` of `bytes`, at any alignment; `None` if it does not fit.
 ///

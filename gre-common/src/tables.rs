@@ -13,6 +13,10 @@ use crate::{
 pub trait Tables {
     /// The most specific tunnel for an IPv4 packet's endpoints.
     fn tunnel4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel>;
+    /// The same for a packet of [the usual form](crate::usual), which has no key. `None` leaves it to the general way.
+    fn usual4(&self, local: Ipv4, remote: Ipv4) -> Option<Tunnel> {
+        self.tunnel4(&Endpoints::new(local, remote, None))
+    }
     /// The most specific tunnel for an IPv6 packet's endpoints.
     fn tunnel6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel>;
     /// Whether any tunnel has this local address.

@@ -23,6 +23,14 @@ pub struct Tunnel {
     pub cores: Cores,
 }
 
+impl Tunnel {
+    /// Whether it delivers IPv4 in GRE without any field to the stack, on the same core and as it is.
+    #[inline(always)]
+    pub fn takes_usual(&self) -> bool {
+        self.policy.takes_usual() && self.cores == Cores::NONE
+    }
+}
+
 /// How inner packets leave the program.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,6 +224,16 @@ impl Policy {
     #[inline(always)]
     pub const fn routes_probes(self) -> bool {
         self.0 & Self::PROBES != 0
+    }
+
+    /// Whether IPv4 in GRE without any field is delivered to the stack as it is.
+    #[inline(always)]
+    const fn takes_usual(self) -> bool {
+        const V4: u32 = InnerTypes::IPV4.0 << Policy::INNER_SHIFT;
+        const DELIVER: u32 = 3 << Policy::DELIVER_SHIFT;
+        const MSS: u32 = u32::MAX << Policy::MSS_SHIFT;
+        let asked = Self::ENABLED | Self::ORDERED | V4 | DELIVER | Self::BYPASS | Self::PROBES | MSS;
+        self.0 & asked == Self::ENABLED | V4 && self.0 & Self::CHECKSUM != ChecksumPolicy::Required as u32
     }
 
     /// How inner packets leave the program.

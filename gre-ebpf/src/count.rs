@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
     maps::LruPerCpuHashMap,
 };
-use gre_common::{Reason, arrivals::Arrival, counters::Counters, sizes};
+use gre_common::{Reason, arrivals::Arrival, counters::Counters, sizes, usual::Usual};
 
 use crate::{
     onward::Onward,
@@ -36,6 +36,14 @@ pub(crate) fn delivered_to_stack(packet: &Decapsulated) {
     if let Some(counters) = counters(packet.tunnel) {
         let (inner, outer) = (packet.inner_bytes as u32, packet.outer_bytes as u32);
         delivered(counters, inner, outer, packet.fragment.into(), packet.restart);
+    }
+}
+
+/// Counts a packet of the usual form, which goes to the stack: in place everywhere, for there is only one way to get here.
+#[inline(always)]
+pub(crate) fn usual(packet: &Usual) {
+    if let Some(counters) = counters(packet.tunnel) {
+        delivered(counters, packet.inner_bytes(), packet.outer_bytes, 0, false);
     }
 }
 
@@ -100,7 +108,7 @@ fn delivered(counters: &mut Counters, inner_bytes: u32, outer_bytes: u32, fragme
         // SAFETY: a pure reading of the clock.
         counters.last_seen = unsafe { bpf_ktime_get_coarse_ns() };
     }
-    counters.fragments += u64::from((fragment | black_box(fragment).wrapping_neg()) >> 31);
+    counters.fragments += u64::from((fragment | fragment.wrapping_neg()) >> 31);
     if restart {
         add(counters, Reason::SequenceRestart);
     }

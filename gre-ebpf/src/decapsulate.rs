@@ -10,10 +10,12 @@ use gre_common::{
     endian::Be16,
     inner::Remark,
     link::{Link, VlanTags},
+    usual::{Headers, Usual},
 };
+use network_types::eth::EthHdr;
 
 use crate::{
-    frame::{read, write},
+    frame::{Frame, read, write},
     mss,
     tables::HAVE_MSS,
 };
@@ -32,17 +34,41 @@ pub(crate) fn decapsulate<const ROOM: usize>(ctx: &XdpContext, delivery: &Delive
             .write::<ROOM>(ctx, delivery.link, ether_type, delivery.remark)
             .ok_or(Reason::Internal)?;
     }
-    if delivery.padding != 0 {
-        // SAFETY: as above; nothing reads the packet after this.
-        let cut = unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), -(delivery.padding as i32)) };
-        if cut != 0 {
-            return Err(Reason::Internal);
-        }
-    }
+    cut_padding(ctx, delivery.padding)?;
     if HAVE_MSS.load() != 0 && delivery.mss != 0 {
         mss::lower(ctx, delivery, ROOM + delivery.link.len());
     }
     Ok(())
+}
+
+/// Strips the outer headers of a packet of the usual form. Errors are as above.
+#[inline(always)]
+pub(crate) fn usual(ctx: &XdpContext, headers: &Headers, usual: &Usual) -> Result<(), Reason> {
+    let header = KeptHeader {
+        macs: headers.macs(),
+        tags: (0, 0),
+    };
+    // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
+    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), Usual::STRIPPED as i32) } != 0 {
+        return Err(Reason::Headroom);
+    }
+    let start = Frame::new(ctx).bytes(0, EthHdr::LEN).ok_or(Reason::Internal)?;
+    // SAFETY: the bounds were just checked for a header without tags.
+    unsafe { header.write_at(start as usize, Usual::LINK, Usual::LINK.ether_type) };
+    cut_padding(ctx, usual.padding as usize)
+}
+
+/// Cuts so many bytes off the frame's end.
+#[inline(always)]
+fn cut_padding(ctx: &XdpContext, padding: usize) -> Result<(), Reason> {
+    if padding == 0 {
+        return Ok(());
+    }
+    // SAFETY: the context is the one the kernel gave this program; whoever reads the packet after this makes its pointers anew.
+    match unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), -(padding as i32)) } {
+        0 => Ok(()),
+        _ => Err(Reason::Internal),
+    }
 }
 
 /// The link header without its last EtherType, in the pieces that the verifier lets through: no byte arrays, which become

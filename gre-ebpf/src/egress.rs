@@ -145,6 +145,12 @@ impl Packet for Skb<'_> {
         (loaded == 0).then(|| unsafe { value.0.assume_init() })
     }
 
+    /// Nothing here needs it.
+    #[inline(always)]
+    fn beginning<T: Plain>(&self) -> Option<&T> {
+        None
+    }
+
     #[inline(always)]
     fn len(&self) -> usize {
         self.0.len() as usize

@@ -53,6 +53,18 @@ pub(crate) trait Few: Copy + 'static {
     fn compared(endpoints: &Endpoints<Self>) -> Option<Tunnel>;
 }
 
+/// The same as [`Few::compared`] for packets without a key, with a look-up for each place, which takes fewer instructions, and more of
+/// the verifier's time: it walks through what follows once for each.
+#[inline(always)]
+pub(crate) fn compared_keyless(local: Ipv4, remote: Ipv4) -> Option<Tunnel> {
+    let few = (&raw const FEW_ENDPOINTS4).cast::<Endpoints<Ipv4>>();
+    let count = COUNT_ENDPOINTS4.load();
+    // SAFETY: elements of the array, which `Global` is nothing but.
+    let place =
+        (0..MOST).find(|index| (*index as u32) < count && unsafe { are_keyless(few.add(*index), local, remote) })?;
+    COMPARED4.get(place as u32).copied()
+}
+
 impl Few for Ipv4 {
     #[inline(always)]
     fn is_local(self, many: &HashMap<Self, u32>) -> bool {
@@ -103,12 +115,13 @@ fn may_be_among<const WORDS: usize>(
     few: &'static Global<[[Be32; WORDS]; MOST]>,
     address: [Be32; WORDS],
 ) -> bool {
-    if count.load() == MANY {
+    let count = count.load();
+    if count == MANY {
         return true;
     }
     let few = (&raw const *few).cast::<[Be32; WORDS]>();
     // SAFETY: elements of the array, which `Global` is nothing but.
-    (0..MOST).any(|index| (index as u32) < count.load() && unsafe { is_address(few.add(index), address) })
+    (0..MOST).any(|index| (index as u32) < count && unsafe { is_address(few.add(index), address) })
 }
 
 /// The tunnel at the place that these endpoints have among the few.
@@ -120,9 +133,10 @@ fn among<const WORDS: usize>(
     endpoints: &Endpoints<[Be32; WORDS]>,
 ) -> Option<Tunnel> {
     let few = (&raw const *few).cast::<Endpoints<[Be32; WORDS]>>();
+    let count = count.load();
     // SAFETY: elements of the array, which `Global` is nothing but.
-    let place = (0..MOST)
-        .find(|index| (*index as u32) < count.load() && unsafe { are_endpoints(few.add(*index), endpoints) })?;
+    let place =
+        (0..MOST).find(|index| (*index as u32) < count && unsafe { are_endpoints(few.add(*index), endpoints) })?;
     // One look-up, not one for each place, after each of which the verifier would walk through all that follows.
     tunnels.get(black_box(place) as u32).copied()
 }
@@ -142,6 +156,20 @@ unsafe fn are_endpoints<const WORDS: usize>(
             && is_address(&raw const (*constant).local, endpoints.local)
             && (&raw const (*constant).keyed).read_volatile() == endpoints.keyed
             && (&raw const (*constant).key).read_volatile() == endpoints.key
+    }
+}
+
+/// The same of a packet without a key.
+///
+/// # Safety
+/// `constant` must be valid.
+#[inline(always)]
+unsafe fn are_keyless(constant: *const Endpoints<Ipv4>, local: Ipv4, remote: Ipv4) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        is_address(&raw const (*constant).remote, remote)
+            && is_address(&raw const (*constant).local, local)
+            && (&raw const (*constant).keyed).read_volatile() == 0
     }
 }
 

@@ -1,6 +1,6 @@
 //! The bytes of the packet at hand.
 
-use core::hint::black_box;
+use core::hint::{assert_unchecked, black_box};
 
 use aya_ebpf::{EbpfContext, bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
 use gre_common::{
@@ -25,6 +25,24 @@ impl<'a> Frame<'a> {
             ctx,
             data: ctx.data(),
             data_end: ctx.data_end(),
+        }
+    }
+
+    /// The same by pointers of its own. The verifier knows nothing of them, however much of the frame was looked at before, and so walks
+    /// through what follows once; and what was kept for that look need not be kept for this one.
+    #[inline(always)]
+    pub(crate) fn afresh(ctx: &'a XdpContext) -> Self {
+        // SAFETY: the context is the one the kernel gave this program.
+        let (data, data_end) = unsafe {
+            (
+                (&raw const (*ctx.ctx).data).read_volatile(),
+                (&raw const (*ctx.ctx).data_end).read_volatile(),
+            )
+        };
+        Self {
+            ctx,
+            data: data as usize,
+            data_end: data_end as usize,
         }
     }
 
@@ -63,6 +81,18 @@ impl Packet for Frame<'_> {
         let start = self.bytes(offset, size_of::<T>())?;
         // SAFETY: `bytes` has checked the bounds, any bytes are a valid `T`, and the read may be unaligned.
         Some(unsafe { start.cast::<T>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn beginning<T: Plain>(&self) -> Option<&T> {
+        const { assert!(align_of::<T>() == 1, "a frame begins anywhere") };
+        let start = self.bytes(0, size_of::<T>())?;
+        // SAFETY: `bytes` has checked the bounds, no packet lies at 0, and any bytes are a valid `T`, which asks for no alignment. Who
+        // borrows it does so from `self`, which stands for the packet before its start is moved.
+        unsafe {
+            assert_unchecked(!start.is_null());
+            Some(&*start.cast())
+        }
     }
 
     #[inline(always)]

@@ -43,9 +43,15 @@ use aya_ebpf::{
 };
 #[cfg(not(feature = "bare"))]
 use aya_log_ebpf::debug;
-use gre_common::{Carrier, Delivery, Packet, Reason, Tables, decide_and, keepalive::Returning, protect::Guard};
+use gre_common::{
+    Carrier, Delivery, Packet, Reason, Tables, decide_at_once, decide_in_full,
+    keepalive::Returning,
+    protect::Guard,
+    usual::{Headers, Usual},
+};
 
 use few::COUNT_IN_PLACE;
+use frame::Frame;
 use onward::Onward;
 
 /// Says nothing: what is logged is switched on too.
@@ -59,7 +65,12 @@ macro_rules! debug {
 #[xdp(frags)]
 #[inline(always)]
 fn gre_decap(ctx: XdpContext) -> u32 {
-    decide_and(&frame::Frame::new(&ctx), &tables::Maps(&ctx), Datapath(&ctx))
+    let tables = tables::Maps(&ctx);
+    // No closure, of which the compiler would make a function of its own.
+    match decide_at_once(&Frame::new(&ctx), &tables, Datapath(&ctx)) {
+        Some(action) => action,
+        None => decide_in_full(&Frame::afresh(&ctx), &tables, Datapath(&ctx)),
+    }
 }
 
 /// Goes on with a decapsulated packet on the same core, where it does not simply go to the stack.
@@ -115,6 +126,17 @@ impl Carrier for Datapath<'_> {
         match result {
             Ok(action) => action,
             Err(reason) => self.refuse(delivery.tunnel, reason),
+        }
+    }
+
+    #[inline(always)]
+    fn deliver_usual(self, headers: &Headers, usual: Usual) -> u32 {
+        match decapsulate::usual(self.0, headers, &usual) {
+            Ok(()) => {
+                count::usual(&usual);
+                xdp_action::XDP_PASS
+            }
+            Err(reason) => self.refuse(usual.tunnel, reason),
         }
     }
 

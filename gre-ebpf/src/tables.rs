@@ -22,7 +22,11 @@ use gre_common::{
     tunnel::Tunnel,
 };
 
-use crate::{few::Few, frame, keepalive, protect, sequence, switch::Switch};
+use crate::{
+    few::{self, Few},
+    frame, keepalive, protect, sequence,
+    switch::Switch,
+};
 
 /// Interfaces that can be redirected to, at most: routers of containers have thousands.
 const MOST_DEVICES: u32 = 16_384;
@@ -125,6 +129,14 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn tunnel4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel> {
         most_specific(&TUNNELS4, &PREFIXES4, endpoints)
+    }
+
+    #[inline(always)]
+    fn usual4(&self, local: Ipv4, remote: Ipv4) -> Option<Tunnel> {
+        if Ipv4::are_compared() {
+            return few::compared_keyless(local, remote);
+        }
+        self.tunnel4(&Endpoints::new(local, remote, None))
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
 use gre_common::keepalive::Quota;
 use gre_common::link::Mac;
-use gre_common::plain::{Plain, load};
+use gre_common::plain::{self, Plain, load};
 use gre_common::protect::Guard;
 use gre_common::sequence::{self, Order, SequenceState};
 use gre_common::tunnel::{Deliver, Tunnel};
@@ -114,6 +114,11 @@ impl Packet for Captured<'_> {
             self.note(offset.checked_add(size_of::<T>()));
         }
         loaded
+    }
+
+    /// Where there is less, the general way says what is missing.
+    fn beginning<T: Plain>(&self) -> Option<&T> {
+        plain::beginning(self.bytes)
     }
 
     fn len(&self) -> usize {

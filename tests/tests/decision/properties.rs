@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::delivery::check_delivery;
 use crate::rfc::{self, Numbers};
-use crate::support::bytes::Bytes;
+use crate::support::bytes::{Bytes, Piecemeal};
 use crate::support::frames::{CONFIGS, Case, cases};
 use crate::support::outcome::Outcome;
 use crate::support::reference::Reference;
@@ -44,10 +44,15 @@ const AFTER_NUMBERS: [Reason; 7] = [
 ];
 
 fn verdict(case: &Case, first: usize) -> Verdict {
+    on(case, |reference| decide(&Bytes::split(&case.frame, first), reference))
+}
+
+/// What is decided on the case's tables, as they are before its frame comes.
+fn on(case: &Case, decide: impl FnOnce(&Reference) -> Verdict) -> Verdict {
     REFERENCES.with(|references| {
         let reference = &references[case.config];
         reference.receive_after(case.cursor, case.silent);
-        decide(&Bytes::split(&case.frame, first), reference)
+        decide(reference)
     })
 }
 
@@ -70,6 +75,23 @@ proptest! {
         let numbers = Numbers::of(case.cursor, case.silent);
         let theirs = PARSED.with(|configs| rfc::judge(&configs[case.config], numbers, &case.frame));
         prop_assert_eq!(ours, theirs);
+    }
+
+    /// What is quick for packets of the usual form decides nothing else. Of each frame is also tried what a changed bit makes of it,
+    /// in its headers: next to the usual form lies all that must not be taken for it.
+    #[test]
+    fn the_usual_way_is_the_general_one(case in cases(), bit in 0..60_usize * 8) {
+        let mut changed = case.frame.clone();
+        if let Some(byte) = changed.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+        for frame in [&case.frame, &changed] {
+            for first in [case.first, frame.len()] {
+                let decide_general = |packet: Bytes<'_>| on(&case, |tables| decide(&Piecemeal(packet), tables));
+                let quick = on(&case, |tables| decide(&Bytes::split(frame, first), tables));
+                prop_assert_eq!(quick, decide_general(Bytes::split(frame, first)));
+            }
+        }
     }
 
     #[test]
