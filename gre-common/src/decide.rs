@@ -67,15 +67,57 @@ pub fn decide_at_once<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, 
     }
     let headers = packet.beginning::<Headers>()?;
     let candidate = Candidate::read(packet, headers)?;
-    let tunnel = candidate.tunnel(tables)?;
-    let passage = match tables.inner_destinations() {
-        Guard::Off => Ok(Passage::PLAIN),
-        Guard::Monitor | Guard::Enforce => tables.judge_inner(packet, &candidate.inner(tunnel)).settle(),
+    let (local, remote) = candidate.ends();
+    let Some(tunnel) = tables.usual4(local, remote) else {
+        return Some(unmatched(packet, tables, carrier, link, &local, unknown(tables)));
     };
-    match passage {
-        Ok(Passage::PLAIN) => Some(carrier.deliver_usual(headers, candidate.by(tunnel))),
+    if !tunnel.takes_usual() {
+        return None;
+    }
+    if tunnel.policy.deliver() == Deliver::Stack {
+        let judged = judge_usual(packet, tables, tunnel, &candidate)?;
+        return Some(conclude_usual(
+            carrier,
+            headers,
+            judged,
+            candidate.by(tunnel, Deliver::Stack),
+        ));
+    }
+    if !tables.forwards() || !tables.is_own_mac(headers.addressee()) {
+        return None;
+    }
+    let judged = judge_usual(packet, tables, tunnel, &candidate)?;
+    Some(conclude_usual(
+        carrier,
+        headers,
+        judged,
+        candidate.by(tunnel, tunnel.policy.deliver()),
+    ))
+}
+
+/// The rules of protection on a packet of the usual form; `None` if something is to be noted of it.
+#[inline(always)]
+fn judge_usual<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    tunnel: Tunnel,
+    candidate: &Candidate,
+) -> Option<Result<(), Reason>> {
+    if tables.inner_destinations() == Guard::Off {
+        return Some(Ok(()));
+    }
+    match tables.judge_inner(packet, &candidate.inner(tunnel)).settle() {
+        Ok(Passage::PLAIN) => Some(Ok(())),
         Ok(_) => None,
-        Err(reason) => Some(carrier.refuse(tunnel.id, reason)),
+        Err(reason) => Some(Err(reason)),
+    }
+}
+
+#[inline(always)]
+fn conclude_usual<C: Carrier>(carrier: C, headers: &Headers, judged: Result<(), Reason>, usual: Usual) -> C::Done {
+    match judged {
+        Ok(()) => carrier.deliver_usual(headers, usual),
+        Err(reason) => carrier.refuse(usual.tunnel, reason),
     }
 }
 
@@ -141,7 +183,7 @@ fn decide_gre<P: Packet, T: Tables, C: Carrier, A: Family>(
 ) -> C::Done {
     match read_gre(packet, outer) {
         Ok(gre) => decide_read(packet, tables, carrier, link, outer, &gre),
-        Err(reason) => unmatched(packet, tables, carrier, link, outer, reason),
+        Err(reason) => unmatched(packet, tables, carrier, link, &outer.destination, reason),
     }
 }
 
@@ -157,18 +199,23 @@ fn decide_read<P: Packet, T: Tables, C: Carrier, A: Family>(
     gre: &Gre,
 ) -> C::Done {
     let Some(tunnel) = A::tunnel(tables, &Endpoints::new(outer.destination, outer.source, gre.key)) else {
-        let reason = if tables.drop_unknown() {
-            Reason::UnknownDropped
-        } else {
-            Reason::UnknownPassed
-        };
-        return unmatched(packet, tables, carrier, link, outer, reason);
+        return unmatched(packet, tables, carrier, link, &outer.destination, unknown(tables));
     };
     match check(packet, tables, link, outer, gre, tunnel) {
         Ok(delivery) => carrier.deliver(delivery),
         // Perhaps; what is out of the ordinary is looked into out of the way.
         Err(Reason::Loop) => carrier.returning(packet, tables, Returning::of(tunnel, link, &outer.payload, gre)),
         Err(reason) => carrier.refuse(tunnel.id, reason),
+    }
+}
+
+/// Row 9.
+#[inline(always)]
+fn unknown<T: Tables>(tables: &T) -> Reason {
+    if tables.drop_unknown() {
+        Reason::UnknownDropped
+    } else {
+        Reason::UnknownPassed
     }
 }
 
@@ -179,10 +226,10 @@ fn unmatched<P: Packet, T: Tables, C: Carrier, A: Family>(
     tables: &T,
     carrier: C,
     link: Link,
-    outer: &Outer<A>,
+    destination: &A,
     reason: Reason,
 ) -> C::Done {
-    let reason = outer.destination.is_local(tables).then_some(reason);
+    let reason = destination.is_local(tables).then_some(reason);
     without_tunnel(packet, tables, carrier, link, reason)
 }
 

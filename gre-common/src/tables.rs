@@ -13,7 +13,7 @@ use crate::{
 pub trait Tables {
     /// The most specific tunnel for an IPv4 packet's endpoints.
     fn tunnel4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel>;
-    /// The same for a packet of [the usual form](crate::usual), which has no key. `None` leaves it to the general way.
+    /// The same for a packet of [the usual form](crate::usual), which has no key.
     fn usual4(&self, local: Ipv4, remote: Ipv4) -> Option<Tunnel> {
         self.tunnel4(&Endpoints::new(local, remote, None))
     }

@@ -24,7 +24,7 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Whether it delivers IPv4 in GRE without any field to the stack, on the same core and as it is.
+    /// Whether it delivers IPv4 in GRE without any field as it is, on the same core.
     #[inline(always)]
     pub fn takes_usual(&self) -> bool {
         self.policy.takes_usual() && self.cores == Cores::NONE
@@ -226,13 +226,12 @@ impl Policy {
         self.0 & Self::PROBES != 0
     }
 
-    /// Whether IPv4 in GRE without any field is delivered to the stack as it is.
+    /// Whether IPv4 in GRE without any field is delivered as it is.
     #[inline(always)]
     const fn takes_usual(self) -> bool {
         const V4: u32 = InnerTypes::IPV4.0 << Policy::INNER_SHIFT;
-        const DELIVER: u32 = 3 << Policy::DELIVER_SHIFT;
         const MSS: u32 = u32::MAX << Policy::MSS_SHIFT;
-        let asked = Self::ENABLED | Self::ORDERED | V4 | DELIVER | Self::BYPASS | Self::PROBES | MSS;
+        let asked = Self::ENABLED | Self::ORDERED | V4 | Self::BYPASS | Self::PROBES | MSS;
         self.0 & asked == Self::ENABLED | V4 && self.0 & Self::CHECKSUM != ChecksumPolicy::Required as u32
     }
 

@@ -1,19 +1,17 @@
 //! The packets that nearly all of most tunnels' are: no VLAN tag, IPv4 without options that is no fragment, GRE without any field,
-//! IPv4 without options inside, delivered to the stack as it is. One check of the frame's length and offsets that are constants
+//! IPv4 without options inside, delivered as it is, on the same core. One check of the frame's length and offsets that are constants
 //! tell; all that [`decide`](crate::decide()) asks is asked in the form that it then has. Whatever differs, or has anything wrong,
 //! is left to the general way, which decides on it from the beginning.
 
-use network_types::{
-    eth::EthHdr,
-    ip::{IpProto, Ipv4Hdr},
-};
+use network_types::{eth::EthHdr, ip::Ipv4Hdr};
 
 use crate::{
-    Delivery, Packet, Tables, checksum,
+    Delivery, Packet, checksum,
     endian::{Be16, Be32},
+    endpoints::Ipv4,
     gre::GreHdr,
     inner::Remark,
-    link::{ETHER_TYPE_IPV4, Link, VlanTags},
+    link::{ETHER_TYPE_IPV4, Link, Mac, VlanTags},
     protect::{Inner, Passage},
     tunnel::{Cores, Deliver, Tunnel},
 };
@@ -36,6 +34,13 @@ impl Headers {
     pub const fn macs(&self) -> (u64, u32) {
         (self.first_macs, self.last_macs)
     }
+
+    /// Whom the frame is addressed to.
+    #[inline(always)]
+    pub(crate) fn addressee(&self) -> Mac {
+        let [a, b, c, d, e, f, ..] = self.first_macs.to_ne_bytes();
+        Mac::from_bytes([a, b, c, d, e, f])
+    }
 }
 
 /// Where the parts begin.
@@ -52,6 +57,8 @@ pub struct Usual {
     pub outer_bytes: u32,
     /// Bytes after that, padding to be cut off.
     pub padding: u32,
+    /// Where the payload goes.
+    pub deliver: Deliver,
 }
 
 impl Usual {
@@ -83,7 +90,7 @@ impl Usual {
             restart: false,
             fragment: 0,
             passage: Passage::PLAIN,
-            deliver: Deliver::Stack,
+            deliver: self.deliver,
             cores: Cores::NONE,
             mss: 0,
         }
@@ -99,14 +106,13 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Checks all headers of an untagged frame of IPv4.
+    /// Checks all headers of an untagged frame of IPv4 whose protocol is GRE.
     #[inline(always)]
     pub(crate) fn read<P: Packet>(packet: &P, headers: &Headers) -> Option<Self> {
         let Headers { outer, gre, inner, .. } = *headers;
-        let [first, second, third, source, destination] = outer;
+        let [first, second, _, source, destination] = outer;
         let [inner_first, inner_second, _, _, inner_destination] = inner;
-        let is_usual = third.has(PROTOCOL, [0, IpProto::Gre as u8, 0, 0])
-            && first.has(LENGTH_AND_CHANGING_ECN, [FOUR_FIVE, 0, 0, 0])
+        let is_usual = first.has(LENGTH_AND_CHANGING_ECN, [FOUR_FIVE, 0, 0, 0])
             && second.has(FRAGMENT, [0; 4])
             && gre == PLAIN
             && inner_first.has(LENGTH, [FOUR_FIVE, 0, 0, 0])
@@ -130,11 +136,10 @@ impl Candidate {
         })
     }
 
-    /// Its tunnel, if that takes it as it is.
+    /// What its tunnel is found by, which has no key: the outer destination, and the source.
     #[inline(always)]
-    pub(crate) fn tunnel<T: Tables>(&self, tables: &T) -> Option<Tunnel> {
-        let tunnel = tables.usual4([self.destination], [self.source])?;
-        tunnel.takes_usual().then_some(tunnel)
+    pub(crate) fn ends(&self) -> (Ipv4, Ipv4) {
+        ([self.destination], [self.source])
     }
 
     /// What the rules of protection ask.
@@ -150,13 +155,14 @@ impl Candidate {
         }
     }
 
-    /// How it is decapsulated, by a tunnel that takes it as it is.
+    /// How it is decapsulated, by a tunnel that takes it as it is and delivers it so.
     #[inline(always)]
-    pub(crate) fn by(&self, tunnel: Tunnel) -> Usual {
+    pub(crate) fn by(&self, tunnel: Tunnel, deliver: Deliver) -> Usual {
         Usual {
             tunnel: tunnel.id,
             outer_bytes: self.outer_bytes,
             padding: self.padding,
+            deliver,
         }
     }
 }
@@ -168,7 +174,6 @@ const LENGTH: [u8; 4] = [0xff, 0, 0, 0];
 const LENGTH_AND_CHANGING_ECN: [u8; 4] = [0xff, 1, 0, 0];
 /// MF and the fragment offset.
 const FRAGMENT: [u8; 4] = [0, 0, 0x3f, 0xff];
-const PROTOCOL: [u8; 4] = [0, 0xff, 0, 0];
 /// GRE without flags, of version 0, with IPv4 inside.
 const PLAIN: Be32 = Be32::from_bytes([0, 0, 0x08, 0]);
 

@@ -1,11 +1,17 @@
 //! Delivery of a decapsulated packet: to the stack, by route, or to an interface.
 
 use aya_ebpf::programs::XdpContext;
-use gre_common::{Reason, link::VlanTags, tunnel::Deliver};
+use gre_common::{
+    Reason,
+    link::VlanTags,
+    tunnel::Deliver,
+    usual::{Headers, Usual},
+};
 
 use crate::{
+    count, decapsulate,
     onward::Onward,
-    redirect, route,
+    redirect, route, sample,
     tables::{HAVE_INTERFACE, HAVE_ROUTE},
 };
 
@@ -24,6 +30,40 @@ pub(crate) struct Decapsulated {
     ///
     /// [`XDP_TX`]: aya_ebpf::bindings::xdp_action::XDP_TX
     pub(crate) is_spread: bool,
+}
+
+/// Decapsulates a packet of the usual form, which its tunnel's target gets, and counts it. On the spot: what that takes of the stack is
+/// so little that it fits beside the decision's.
+#[inline(always)]
+pub(crate) fn usual_to_target(ctx: &XdpContext, headers: &Headers, usual: &Usual) -> Result<u32, Reason> {
+    decapsulate::usual(ctx, headers, usual)?;
+    let packet = Decapsulated {
+        tunnel: usual.tunnel,
+        deliver: usual.deliver,
+        tags: VlanTags::None,
+        is_ethernet: false,
+        is_spread: false,
+    };
+    let onward = redirect::to_target(ctx, packet);
+    let counted = count::Decapsulated {
+        tunnel: usual.tunnel,
+        inner_bytes: usual.inner_bytes().into(),
+        outer_bytes: usual.outer_bytes.into(),
+        restart: false,
+        fragment: 0,
+        probe: false,
+    };
+    Ok(conclude(ctx, &counted, onward))
+}
+
+/// Counts a packet that was delivered, and samples it if there is something to note of it; gives the XDP action.
+#[inline(always)]
+pub(crate) fn conclude(ctx: &XdpContext, counted: &count::Decapsulated, onward: Onward) -> u32 {
+    count::decapsulated(counted, onward);
+    if let Some(reason) = onward.noted() {
+        sample::sample(ctx, counted.tunnel, reason);
+    }
+    onward.action()
 }
 
 /// Delivers a packet. What is not configured is pruned when the program is loaded.

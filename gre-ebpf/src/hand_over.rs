@@ -23,7 +23,6 @@ use crate::{
     deliver::{self, Decapsulated},
     frame::{Frame, write},
     redirect::Header,
-    sample,
     tables::{CORES, CPUS, FLOW_KEY, FORWARD, HAVE_INTERFACE, HAVE_ROUTE, HAVE_SPREAD, have_probes},
 };
 
@@ -136,9 +135,5 @@ pub(crate) fn take_over(ctx: &XdpContext, is_spread: bool) -> u32 {
         fragment: hand_over.fragment(),
         probe: hand_over.probe(),
     };
-    count::decapsulated(&counted, onward);
-    if let Some(reason) = onward.noted() {
-        sample::sample(ctx, hand_over.tunnel, reason);
-    }
-    onward.action()
+    deliver::conclude(ctx, &counted, onward)
 }

@@ -47,12 +47,14 @@ use gre_common::{
     Carrier, Delivery, Packet, Reason, Tables, decide_at_once, decide_in_full,
     keepalive::Returning,
     protect::Guard,
+    tunnel::Deliver,
     usual::{Headers, Usual},
 };
 
 use few::COUNT_IN_PLACE;
 use frame::Frame;
 use onward::Onward;
+use tables::{HAVE_INTERFACE, HAVE_ROUTE};
 
 /// Says nothing: what is logged is switched on too.
 #[cfg(feature = "bare")]
@@ -131,11 +133,16 @@ impl Carrier for Datapath<'_> {
 
     #[inline(always)]
     fn deliver_usual(self, headers: &Headers, usual: Usual) -> u32 {
-        match decapsulate::usual(self.0, headers, &usual) {
-            Ok(()) => {
+        let delivered = match usual.deliver {
+            Deliver::Route if HAVE_ROUTE.load() != 0 => hand_over::hand_over(self.0, &usual.delivery()),
+            Deliver::Interface if HAVE_INTERFACE.load() != 0 => deliver::usual_to_target(self.0, headers, &usual),
+            _ => decapsulate::usual(self.0, headers, &usual).map(|()| {
                 count::usual(&usual);
                 xdp_action::XDP_PASS
-            }
+            }),
+        };
+        match delivered {
+            Ok(action) => action,
             Err(reason) => self.refuse(usual.tunnel, reason),
         }
     }

@@ -133,10 +133,10 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn usual4(&self, local: Ipv4, remote: Ipv4) -> Option<Tunnel> {
-        if Ipv4::are_compared() {
-            return few::compared_keyless(local, remote);
+        if let Some(tunnel) = few::compared_keyless(local, remote) {
+            return Some(tunnel);
         }
-        self.tunnel4(&Endpoints::new(local, remote, None))
+        looked_up(&TUNNELS4, &PREFIXES4, &Endpoints::new(local, remote, None))
     }
 
     #[inline(always)]
@@ -307,6 +307,16 @@ fn most_specific<A: Few>(
     {
         return Some(tunnel);
     }
+    looked_up(exact, prefixes, endpoints)
+}
+
+/// The same among those that packets are not compared with.
+#[inline(always)]
+fn looked_up<A: Few>(
+    exact: &HashMap<Endpoints<A>, Tunnel>,
+    prefixes: &LpmTrie<Endpoints<A>, Tunnel>,
+    endpoints: &Endpoints<A>,
+) -> Option<Tunnel> {
     if A::are_compared() && HAVE_PREFIXES.load() == 0 {
         return None;
     }
