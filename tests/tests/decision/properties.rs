@@ -1,12 +1,13 @@
 //! What must hold of any bytes.
 
-use gre_common::{Delivery, Reason, Verdict, decide};
+use gre_common::plain::Plain;
+use gre_common::{Delivery, Packet, Reason, Verdict, decide};
 use gre_user::config::Config;
 use proptest::prelude::*;
 
 use crate::delivery::check_delivery;
 use crate::rfc::{self, Numbers};
-use crate::support::bytes::{Bytes, Piecemeal};
+use crate::support::bytes::Bytes;
 use crate::support::frames::{CONFIGS, Case, cases};
 use crate::support::outcome::Outcome;
 use crate::support::reference::Reference;
@@ -42,6 +43,27 @@ const AFTER_NUMBERS: [Reason; 7] = [
     Reason::KeepaliveRate,
     Reason::Loop,
 ];
+
+/// A packet without [a look at its beginning](Packet::beginning): the decision takes the general way.
+struct Piecemeal<'a>(Bytes<'a>);
+
+impl Packet for Piecemeal<'_> {
+    fn load<T: Plain>(&self, offset: usize) -> Option<T> {
+        self.0.load(offset)
+    }
+
+    fn beginning<T: Plain>(&self) -> Option<&T> {
+        None
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn sum(&self, offset: usize, len: usize) -> Option<u16> {
+        self.0.sum(offset, len)
+    }
+}
 
 fn verdict(case: &Case, first: usize) -> Verdict {
     on(case, |reference| decide(&Bytes::split(&case.frame, first), reference))

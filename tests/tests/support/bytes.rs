@@ -4,27 +4,6 @@ use gre_common::Packet;
 use gre_common::plain::{self, Plain};
 use gre_tests::frame::internet_checksum;
 
-/// The same without [a look at its beginning](Packet::beginning): the decision takes the general way.
-pub(crate) struct Piecemeal<'a>(pub(crate) Bytes<'a>);
-
-impl Packet for Piecemeal<'_> {
-    fn load<T: Plain>(&self, offset: usize) -> Option<T> {
-        self.0.load(offset)
-    }
-
-    fn beginning<T: Plain>(&self) -> Option<&T> {
-        None
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn sum(&self, offset: usize, len: usize) -> Option<u16> {
-        self.0.sum(offset, len)
-    }
-}
-
 /// A frame of which only the first bytes lie in the first buffer, as from a driver that splits frames.
 pub(crate) struct Bytes<'a> {
     frame: &'a [u8],
