@@ -13,9 +13,10 @@ use gre_tests::skip::say;
 use gre_user::host::cpus::online_cpus;
 use gre_user::surroundings::Surroundings;
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::ClockId;
 use nix::unistd::Pid;
 
-use crate::kernel::{Kernel, XDP_DROP, XDP_TX, load_or_return};
+use crate::kernel::{Kernel, XDP_DROP, XDP_TX, load_or_return, now};
 use crate::support::outcome::{Counter, hex};
 
 /// The loopback interface, which test runs come in on.
@@ -165,10 +166,14 @@ fn others_are_not_answered() -> Result<()> {
     Ok(())
 }
 
+const SECOND: u64 = 1_000_000_000;
 const RATE: u64 = 2_000;
+/// Between replies that come evenly.
+const INTERVAL: u64 = SECOND / RATE;
 const FLOOD: Duration = Duration::from_secs(2);
 
-/// However many CPUs keepalives come in on, the replies are as many as the rate says, and each CPU has its part.
+/// However many CPUs keepalives come in on, and whenever each gets to run: the replies are as many as the rate says, none is refused
+/// without cause, and each CPU has its part.
 #[test]
 fn a_flood_gets_the_rate() -> Result<()> {
     load_or_return!();
@@ -176,62 +181,113 @@ fn a_flood_gets_the_rate() -> Result<()> {
     let frame = keepalive(V4, &gre(0)).frame();
     for cpus in [&cpus[..1], &cpus[..]] {
         let mut kernel = load(&format!("keepalive = 'reply'\nkeepalive_rate = {RATE}"))?;
-        let begun = Instant::now();
+        let begun = now(ClockId::CLOCK_MONOTONIC)?;
         let flooded = flood(kernel.program()?, &frame, cpus)?;
-        let lasted = begun.elapsed().as_secs_f64();
-        let sum = |of: fn(&Flooded) -> u64| flooded.iter().map(of).sum::<u64>();
-        let (answered, dropped) = (sum(|cpu| cpu.answered), sum(|cpu| cpu.dropped));
+        let lasted = now(ClockId::CLOCK_MONOTONIC)? - begun;
+        let count =
+            |flooded: &[Asked], answered| flooded.iter().filter(|asked| asked.answered == answered).count() as u64;
+        let sum = |answered| flooded.iter().map(|cpu| count(cpu, answered)).sum::<u64>();
+        let (answered, dropped) = (sum(true), sum(false));
         let counted = (
             kernel.counted(Reason::Keepalive)?,
             kernel.counted(Reason::KeepaliveRate)?,
         );
-        ensure!(counted == (answered, dropped), "{counted:?} counted of {flooded:?}");
-        let a_second = |packets: u64| packets as f64 / lasted;
-        say(&format!(
-            "{} CPUs flooded with {:.0} keepalives a second: {:.0} answered a second at a rate of {RATE}, beside {RATE} at once; \
-             by CPU: {:?}",
-            cpus.len(),
-            a_second(answered + dropped),
-            a_second(answered - RATE),
-            flooded.iter().map(|cpu| cpu.answered).collect::<Vec<_>>(),
-        ));
-        // What was saved up before, and what came in meanwhile; threads begin and end in their own time.
-        let most = RATE + (lasted * RATE as f64) as u64 + 1;
-        let least = RATE + (FLOOD.as_secs_f64() * RATE as f64 * 0.9) as u64;
         ensure!(
-            (least..=most).contains(&answered),
-            "{answered} answered, not {least} to {most}"
+            counted == (answered, dropped),
+            "{counted:?} counted, not {answered} and {dropped}"
         );
-        ensure!(flooded.iter().all(|cpu| cpu.answered > 0), "one got none: {flooded:?}");
+        let by_cpu: Vec<_> = flooded.iter().map(|cpu| count(cpu, true)).collect();
+        say(&format!(
+            "{} CPUs flooded with {} keepalives in {} ms: {answered} answered at a rate of {RATE}; by CPU: {by_cpu:?}",
+            cpus.len(),
+            answered + dropped,
+            lasted / 1_000_000,
+        ));
+        // What was saved up before, and what came in meanwhile.
+        let most = RATE + lasted / INTERVAL + 1;
+        ensure!(
+            (RATE..=most).contains(&answered),
+            "{answered} answered, not {RATE} to {most}"
+        );
+        ensure!(dropped > 0, "this was no flood");
+        let early = dropped_early(flooded.concat());
+        ensure!(
+            early == 0,
+            "{early} of {dropped} dropped though the rate was not used up"
+        );
+        ensure!(by_cpu.iter().all(|answered| *answered > 0), "one got none: {by_cpu:?}");
     }
     Ok(())
 }
 
-/// What became of one CPU's keepalives.
-#[derive(Debug, Default)]
-struct Flooded {
-    answered: u64,
-    dropped: u64,
+/// A keepalive that the program was given, and whether it was answered: at some time between the two, in nanoseconds of
+/// `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    before: u64,
+    after: u64,
+    answered: bool,
+}
+
+/// How many were dropped when it was not the rate that forbade to answer: it does when the last reply of those so far is due more than
+/// a second ahead. As nobody knows when between its two times each was answered, and in which order, the latest that can be is taken.
+fn dropped_early(asked: Vec<Asked>) -> usize {
+    let (mut answered, mut dropped): (Vec<_>, Vec<_>) = asked.into_iter().partition(|asked| asked.answered);
+    answered.sort_unstable_by_key(|asked| asked.before);
+    dropped.sort_unstable_by_key(|asked| asked.after);
+    let (mut answered, mut due) = (answered.into_iter().peekable(), 0);
+    let early = dropped.into_iter().filter(|dropped| {
+        while let Some(reply) = answered.next_if(|reply| reply.before <= dropped.after) {
+            due = reply.after.max(due) + INTERVAL;
+        }
+        due <= dropped.before + (SECOND - INTERVAL)
+    });
+    early.count()
+}
+
+#[test]
+fn what_was_dropped_without_cause_is_found() {
+    let asked = |at: u64, answered| Asked {
+        before: at,
+        after: at + 1000,
+        answered,
+    };
+    let flood: Vec<_> = (0..RATE).map(|n| asked(SECOND + n, true)).collect();
+    let then = |at, answered| dropped_early([&flood[..], &[asked(at, answered)]].concat());
+    assert_eq!(then(SECOND + INTERVAL / 2, false), 0);
+    // As much again was saved up, or a single reply.
+    for later in [2 * INTERVAL, SECOND, 10 * SECOND] {
+        assert_eq!((then(SECOND + later, false), then(SECOND + later, true)), (1, 0));
+    }
+    assert_eq!(dropped_early(vec![asked(SECOND, false)]), 1);
 }
 
 /// Runs the program on the frame on each of these CPUs, again and again.
-fn flood(program: &Xdp, frame: &[u8], cpus: &[u32]) -> Result<Vec<Flooded>> {
+fn flood(program: &Xdp, frame: &[u8], cpus: &[u32]) -> Result<Vec<Vec<Asked>>> {
     let deadline = Instant::now() + FLOOD;
     let on = |cpu: u32| {
         let mut set = CpuSet::new();
         set.set(cpu as usize)?;
         sched_setaffinity(Pid::from_raw(0), &set).context("stay on one CPU")?;
-        let mut flooded = Flooded::default();
+        let mut flooded = Vec::new();
         while Instant::now() < deadline {
             let options = TestRunOptions {
                 data_in: Some(frame),
                 ..TestRunOptions::new()
             };
-            match program.test_run(options)?.return_value {
-                XDP_TX => flooded.answered += 1,
-                XDP_DROP => flooded.dropped += 1,
+            let before = now(ClockId::CLOCK_MONOTONIC)?;
+            let action = program.test_run(options)?.return_value;
+            let after = now(ClockId::CLOCK_MONOTONIC)?;
+            let answered = match action {
+                XDP_TX => true,
+                XDP_DROP => false,
                 other => bail!("XDP action {other}"),
-            }
+            };
+            flooded.push(Asked {
+                before,
+                after,
+                answered,
+            });
         }
         Ok(flooded)
     };
