@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::site::{CONFIG, Site, among_many, site_or_return, tunnel};
+use crate::site::{CONFIG, LOCAL, REMOTE, Site, among_many, site_or_return, tunnel};
 use crate::stream::Stream;
 
 /// Datagrams that must have arrived between one change and the next.
@@ -88,20 +88,29 @@ fn places_of_few_tunnels_shift_under_traffic() -> Result<()> {
     check(&site, received.sent, &["scrub-fra"])
 }
 
-/// A tunnel's own parameters change with each program: each packet meets all of the old ones or all of the new ones.
+/// A tunnel's own parameters change with each program, and so do its place among the few, and what is protected: each packet meets all of
+/// the old ones or all of the new ones. In either place of the one there is then a tunnel that refuses its packets, and the guard of the
+/// one with the prefixes of the other, which are none, would drop them.
 #[test]
 fn a_busy_tunnel_of_few_changes_under_traffic() -> Result<()> {
     let site = site_or_return!();
-    // The stream has no checksums, and its packets are IPv4: a policy that is mixed of both would refuse some.
     let policies = [
         "checksum = 'ignore'\ninner = ['ipv4']",
         "checksum = 'forbidden'\nsequence = 'ignore'",
         "mss = 1400",
     ];
     let file = |round: usize| {
-        CONFIG.replace(
-            "key = 4200",
-            &format!("key = 4200\n{}", policies[round % policies.len()]),
+        let busy = format!("remote = '{REMOTE}'\nkey = 4200\n{}", policies[round % policies.len()]);
+        let strict = "remote = '192.0.2.1'\nkey = 4200\nchecksum = 'required'".to_owned();
+        let (tunnels, guard) = if round.is_multiple_of(2) {
+            ([busy, strict], "")
+        } else {
+            let guard = "[protect]\nprefixes = ['192.0.2.0/24']\ninner_destinations = 'enforce'\n";
+            ([strict, busy], guard)
+        };
+        let [first, second] = tunnels.map(|lines| format!("local = '{LOCAL}'\n{lines}\n"));
+        format!(
+            "[[interface]]\nname = 'wan0'\n[[tunnel]]\nname = 'first'\n{first}[[tunnel]]\nname = 'second'\n{second}{guard}"
         )
     };
     site.ok(&file(0), "load")?;
@@ -112,7 +121,7 @@ fn a_busy_tunnel_of_few_changes_under_traffic() -> Result<()> {
         stream.wait_for(BETWEEN)?;
     }
     let received = stream.stop()?;
-    check(&site, received.sent, &["scrub-fra"])
+    check(&site, received.sent, &["first", "second"])
 }
 
 /// A tunnel takes the packets of a less specific one over, and leaves them to it again: all of them are one's or the other's.
