@@ -80,6 +80,7 @@ pub fn execute(file: &Path, root: &Root, options: &Options) -> Result<(), Error>
         root,
         log_level: options.log_level,
         residence,
+        displaced: false,
         signals,
         host,
         records: Records::default(),
@@ -93,7 +94,14 @@ pub fn execute(file: &Path, root: &Root, options: &Options) -> Result<(), Error>
     if options.keep {
         return result;
     }
-    unload::execute(root).and(result)
+    // What another process stays with is not this one's to detach.
+    match root.reside(resident.residence.take()) {
+        Ok(_residence) => unload::execute(root).and(result),
+        Err(error) => {
+            report("warning", format!("nothing is detached: {error:#}"));
+            result
+        }
+    }
 }
 
 /// What stays.
@@ -103,6 +111,8 @@ struct Resident<'a> {
     log_level: LogLevel,
     /// Held until the end.
     residence: Option<Residence>,
+    /// Whether another process stays with what others have loaded meanwhile; until the next reload.
+    displaced: bool,
     signals: Signals,
     host: Host,
     records: Records,
@@ -123,9 +133,31 @@ impl Resident<'_> {
                 _ = self.signals.terminate.recv() => return Ok(()),
                 _ = self.signals.interrupt.recv() => return Ok(()),
                 _ = self.signals.hangup.recv() => self.reload().await,
-                () = self.host.changed() => self.host.follow().await,
+                () = self.host.changed() => {
+                    self.host.follow().await;
+                    self.stay_on().await;
+                }
                 () = self.records.flush() => {}
                 () = self.service.keep_alive() => {}
+            }
+        }
+    }
+
+    /// Stays with what others have loaded after they had unloaded, unless another process does. (In a thread that may wait.)
+    async fn stay_on(&mut self) {
+        if self.displaced {
+            return;
+        }
+        let (root, before) = (self.root.clone(), self.residence.take());
+        let residing = spawn_blocking(move || root.reside(before)).await;
+        match residing.context("the look at what is loaded was broken off").flatten() {
+            Ok(residence) => self.residence = residence,
+            Err(error) => {
+                self.displaced = true;
+                report(
+                    "warning",
+                    format!("{error:#}; until then this one changes nothing at its end"),
+                );
             }
         }
     }
@@ -134,6 +166,7 @@ impl Resident<'_> {
     fn take_over(&mut self, loaded: Loaded) -> Result<Option<String>, Error> {
         // A new folder, if others have unloaded meanwhile.
         self.residence = self.root.reside(self.residence.take())?;
+        self.displaced = false;
         self.host.configure(&loaded);
         let in_force = in_force(&loaded.outcome);
         self.records = Records::of(loaded.outcome, self.log_level)?;

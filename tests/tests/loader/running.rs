@@ -1,8 +1,13 @@
 //! `run`: what it does at signals, and its log.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use gre_tests::lab::PATIENCE;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -136,5 +141,68 @@ fn one_process_at_a_time_stays() -> Result<()> {
     assert_eq!(second.says()?, "nothing changed\n");
     second.signal(Signal::SIGTERM)?;
     assert_eq!(second.end()?.1, "unloaded from wan0\n");
+    Ok(())
+}
+
+/// What others have loaded anew while one stays is its own without a reload, as soon as it looks.
+#[test]
+fn what_was_loaded_meanwhile_is_stayed_with() -> Result<()> {
+    let site = site_or_return!();
+    let mut runner = Runner::start(&site, CONFIG, "--listen off")?;
+    runner.says()?;
+    site.ok("", "unload")?;
+    site.ok(CONFIG, "load")?;
+    // It looks when this host changes, at the latest.
+    site.origin.ip("address add 198.51.100.21/32 dev wan0")?;
+    let is_held = || -> Result<bool> {
+        let links = site.origin.run(|| Ok(File::open(format!("{ROOT}/links"))?))?;
+        Ok(Flock::lock(links, FlockArg::LockSharedNonblock).is_err())
+    };
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while !is_held()? {
+        ensure!(Instant::now() < deadline, "nobody stays with what was loaded");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let done = site.run(CONFIG, "run --listen off")?;
+    assert_eq!(done.status, Some(1), "{done:?}");
+    assert!(done.stderr.contains("stays with it already"), "{done:?}");
+    runner.signal(Signal::SIGTERM)?;
+    assert_eq!(
+        runner.end()?,
+        (Some(0), "unloaded from wan0\n".to_owned(), String::new())
+    );
+    Ok(())
+}
+
+/// One that finds another process staying with what was loaded meanwhile leaves it alone, also at its end.
+#[test]
+fn what_another_process_stays_with_is_not_detached() -> Result<()> {
+    let site = site_or_return!();
+    let mut first = Runner::start(&site, CONFIG, "--listen off")?;
+    first.says()?;
+    // It does not look, for the other is to be quicker.
+    first.signal(Signal::SIGSTOP)?;
+    site.ok("", "unload")?;
+    let mut second = Runner::start(&site, CONFIG, "--listen off")?;
+    assert_eq!(second.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    let running = site.everything()?;
+    first.signal(Signal::SIGTERM)?;
+    first.signal(Signal::SIGCONT)?;
+    let who = format!(
+        "{ROOT}: `gre-decap run` stays with it already, as process {} (gre-decap); stop that one first, or choose another --root",
+        second.child.id()
+    );
+    let (status, stdout, stderr) = first.end()?;
+    assert_eq!((status, stdout.as_str()), (Some(0), ""));
+    // It may have looked before it heard that it is to end.
+    let looked = format!("warning: {who}; until then this one changes nothing at its end\n");
+    let ended = format!("warning: nothing is detached: {who}\n");
+    assert_eq!(stderr.strip_prefix(&looked).unwrap_or(&stderr), ended);
+    assert_eq!(site.everything()?, running);
+    second.signal(Signal::SIGTERM)?;
+    assert_eq!(
+        second.end()?,
+        (Some(0), "unloaded from wan0\n".to_owned(), String::new())
+    );
     Ok(())
 }
