@@ -88,6 +88,12 @@ impl Namespace {
             namespace.sysctl(&format!("net.ipv6.conf.{scope}.accept_dad"), "0")?;
             // Router solicitations would be strangers on the tests' wires.
             namespace.sysctl(&format!("net.ipv6.conf.{scope}.router_solicitations"), "0")?;
+            // So would be multicast reports: the first comes with an address, and the rest, at random within so many milliseconds
+            // (RFC 3810 section 9.11), not while any test runs.
+            namespace.sysctl(
+                &format!("net.ipv6.conf.{scope}.mldv2_unsolicited_report_interval"),
+                "1000000000",
+            )?;
         }
         namespace.ip("link set lo up")?;
         Ok(namespace)

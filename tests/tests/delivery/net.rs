@@ -60,6 +60,8 @@ pub(crate) struct Net {
     pub(crate) wan: (Interface, Interface),
     /// The wire to the server: the router's end, and the server's.
     pub(crate) lan: (Interface, Interface),
+    /// What the former has lost before anything was sent; see [`Net::lost_on_the_wire`].
+    lost_before: u64,
 }
 
 /// A [`Net`] for the calling test; the test returns where the machine or the environment cannot hold one, after saying so.
@@ -164,6 +166,7 @@ impl Net {
             namespace.ip(&format!("route add {destination} via {gateway}"))?;
         }
         Ok(Some(Self {
+            lost_before: centre.statistic("wan", "tx_dropped")?,
             program: Program::new(&router, binary),
             lab,
             client,
@@ -173,6 +176,12 @@ impl Net {
             wan,
             lan,
         }))
+    }
+
+    /// How many packets for the router the wire itself has lost, because its other end did not keep up. A multicast report that the
+    /// centre sent before the router's end was up is none of them.
+    pub(crate) fn lost_on_the_wire(&self) -> Result<u64> {
+        Ok(self.centre.statistic("wan", "tx_dropped")? - self.lost_before)
     }
 
     /// A scrubbing centre that takes the server's prefixes into this tunnel.

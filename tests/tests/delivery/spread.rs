@@ -355,7 +355,7 @@ fn a_full_queue_is_counted() -> Result<()> {
             burst.join().expect("the sender does not panic")
         })?;
         sent += 1000;
-        let lost = net.centre.statistic("wan", "tx_dropped")?;
+        let lost = net.lost_on_the_wire()?;
         // Whatever is neither lost by the wire nor counted arrives.
         loop {
             let full = net.program.stats()?.reason("spread_full");
@@ -384,7 +384,10 @@ fn a_full_queue_is_counted() -> Result<()> {
                 "a queue of 8: of {sent} packets {received} delivered, {full} counted"
             ));
             let packets = stats.tunnel(SCRUB_V4, "packets").unwrap_or(0);
-            ensure!(packets == received, "{packets} counted as delivered, {received} were");
+            ensure!(
+                packets == received,
+                "{packets} counted as delivered, {received} were, of {sent}: {full} counted, {lost} lost by the wire"
+            );
             return Ok(());
         }
         ensure!(Instant::now() < deadline, "the queue of 8 was never full: {stats:?}");
@@ -430,7 +433,7 @@ fn nothing_is_lost_while_spread_and_deliver_change() -> Result<()> {
         // What is on the way at a change may be overtaken, and nothing else.
         ensure!(overtaken <= WINDOW * changes.len() as u64, "{received:?}");
     }
-    let lost = net.centre.statistic("wan", "tx_dropped")?;
+    let lost = net.lost_on_the_wire()?;
     ensure!(lost == 0, "the wire itself lost {lost}");
     Ok(())
 }

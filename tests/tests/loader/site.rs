@@ -58,6 +58,8 @@ pub(crate) struct Site {
     pub(crate) scrub: Namespace,
     binary: PathBuf,
     wire: Wire,
+    /// What the wire has lost before anything was sent; see [`Site::dropped_on_the_wire`].
+    dropped_before: u64,
 }
 
 /// What a command did.
@@ -103,6 +105,7 @@ impl Site {
         lab.veth(scrub.end("wan"), origin.end(WAN).address("198.51.100.20/24"))?;
         let wire = Wire::open(&scrub, "wan")?;
         Ok(Some(Self {
+            dropped_before: scrub.statistic("wan", "tx_dropped")?,
             lab,
             origin,
             scrub,
@@ -227,11 +230,10 @@ impl Site {
         self.wire.send(&packet.frame())
     }
 
-    /// How many packets the wire itself has dropped: a veth does when its other end does not keep up.
+    /// How many packets the wire itself has dropped: a veth does when its other end does not keep up. A multicast report that was
+    /// sent before the other end was up is none of them.
     pub(crate) fn dropped_on_the_wire(&self) -> Result<u64> {
-        let file = "/sys/class/net/wan/statistics/tx_dropped";
-        let text = self.scrub.run(|| std::fs::read_to_string(file).context(file))?;
-        Ok(text.trim().parse()?)
+        Ok(self.scrub.statistic("wan", "tx_dropped")? - self.dropped_before)
     }
 
     /// The statistics once `wanted` is true of them.
