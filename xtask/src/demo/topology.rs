@@ -120,6 +120,8 @@ pub(super) struct Topology {
     pub(super) origin: Namespace,
     /// Who serves: the origin itself, or a namespace behind it.
     pub(super) server: Namespace,
+    /// What the wire to the origin lost before anything was sent: a multicast report, while the origin's end was not up yet.
+    lost_before: u64,
 }
 
 impl Topology {
@@ -175,6 +177,7 @@ impl Topology {
             namespace.sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0")?;
         }
         Ok(Self {
+            lost_before: scrub.statistic("wan", "tx_dropped")?,
             lab,
             client,
             scrub,
@@ -192,7 +195,7 @@ impl Topology {
 
     /// Frames that the wire to the origin has lost: a veth's receive queue has room for 256.
     pub(super) fn lost_on_the_way(&self) -> Result<u64> {
-        self.scrub.statistic("wan", "tx_dropped")
+        Ok(self.scrub.statistic("wan", "tx_dropped")? - self.lost_before)
     }
 }
 
