@@ -48,10 +48,10 @@ fn not_ours() -> Vec<Shape> {
     };
     let elsewhere = Ipv4Addr::new(198, 51, 100, 99);
     let of = |name: &str, frame| Shape::intact(Group::NotOurs, name, config.clone(), frame, XDP_PASS);
-    let plain = of("IPv4 TCP", link.frame(ETHERTYPE_IPV4, &tcp4));
+    let tcp = of("IPv4 TCP", link.frame(ETHERTYPE_IPV4, &tcp4));
     vec![
-        plain.built_without_what_is_off(),
-        plain,
+        tcp.clone(),
+        tcp.built_without_what_is_off(),
         of("IPv6 TCP", link.frame(ETHERTYPE_IPV6, &tcp6)),
         of("ARP", link.frame(ETHERTYPE_ARP, &[0; 46])),
         of("IPv4 TCP, one VLAN tag", tagged.frame(ETHERTYPE_IPV4, &tcp4)),
