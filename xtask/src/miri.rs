@@ -12,7 +12,7 @@ const TOOLCHAIN: &str = "nightly-2026-05-20";
 /// What is needed of it, as `rustup component list` begins their names: Miri compiles the standard library for itself.
 const COMPONENTS: [&str; 2] = ["miri", "rust-src"];
 /// It is some hundred times slower than compiled code: so many cases of each property are interpreted.
-const CASES: &str = "8";
+const CASES: &str = "4";
 
 /// Runs the tests, or says that Miri is not to be had.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {

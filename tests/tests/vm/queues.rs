@@ -12,7 +12,7 @@ use gre_tests::skip::say;
 use gre_tests::traffic::flows::{Flows, Received};
 use gre_user::host::cpus::online_cpus;
 
-use crate::device::DEVICES;
+use crate::device::{DEVICE, DEVICES};
 use crate::site::{INNER_ORIGIN, ORIGIN_V4, Site, WAN, Wire, wait_until};
 
 const FLOWS: u16 = 64;
@@ -96,9 +96,33 @@ fn exchange(site: &Site) -> Result<(Received, Vec<u64>)> {
     let service: IpAddr = INNER_ORIGIN[0].parse()?;
     let before = queues(site)?;
     let flows = Flows::open(&site.centre, &site.origin, service, FLOWS, 200)?.start(WINDOW)?;
-    flows.wait_for(DATAGRAMS)?;
-    let received = flows.stop()?;
-    Ok((received, more(&queues(site)?, &before)))
+    let arrived = flows.wait_for(DATAGRAMS).and_then(|()| flows.stop());
+    let used = more(&queues(site)?, &before);
+    let received = arrived.with_context(|| format!("{used:?} packets on the card's queues; {}", whereabouts(site)))?;
+    Ok((received, used))
+}
+
+/// What the origin knows of packets that have gone astray.
+fn whereabouts(site: &Site) -> String {
+    let errors = site.origin.driver_statistics(WAN[1]).map(|statistics| {
+        let errors = statistics
+            .into_iter()
+            .filter(|(name, count)| *count > 0 && ["drop", "err", "fail"].iter().any(|what| name.contains(what)));
+        errors.collect::<Vec<_>>()
+    });
+    let udp = site.origin.run(|| {
+        let counters = std::fs::read_to_string("/proc/net/snmp")?;
+        Ok(counters
+            .lines()
+            .filter(|line| line.starts_with("Udp:"))
+            .collect::<Vec<_>>()
+            .join(" "))
+    });
+    let sent = site.centre.ip(&format!("-statistics link show dev {DEVICE}"));
+    format!(
+        "our program's counts {:?}; the card's {errors:?}; {udp:?}; the centre's {sent:?}",
+        site.counted()
+    )
 }
 
 /// Sends a datagram from each of many addresses straight to the origin, which has no use for it.
