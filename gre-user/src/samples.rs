@@ -109,6 +109,21 @@ impl Reader {
         Ok(samples)
     }
 
+    /// The samples that came before this, after which the program samples no more: none is left behind.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is loaded any more, or it cannot be read.
+    pub fn finish(&mut self) -> Result<Vec<Sample>> {
+        self.source
+            .lease
+            .set(0, 0, 0)
+            .context("the lease on samples cannot be ended")?;
+        let mut samples = std::mem::take(&mut self.left);
+        samples.extend(self.source.drain(&self.offset)?);
+        Ok(samples)
+    }
+
     /// How many packets were not sampled since this was last asked: those beyond the rate, and those for which the reader was
     /// too slow; by reason, in the order of the packet table.
     ///

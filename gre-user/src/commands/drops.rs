@@ -80,8 +80,10 @@ pub fn execute(root: &Root, format: &Format, wanted: &Wanted) -> Result<(), Erro
     );
     let mut left = wanted.count.map(NonZeroU64::get);
     let mut told = Instant::now();
-    while !stop.load(Ordering::Relaxed) && left != Some(0) {
-        for sample in reader.read()?.iter().filter(|sample| wanted.has(sample)) {
+    while left != Some(0) {
+        let ends = stop.load(Ordering::Relaxed);
+        let samples = if ends { reader.finish()? } else { reader.read()? };
+        for sample in samples.iter().filter(|sample| wanted.has(sample)) {
             output.show(sample)?;
             if let Some(left) = &mut left {
                 *left -= 1;
@@ -91,6 +93,9 @@ pub fn execute(root: &Root, format: &Format, wanted: &Wanted) -> Result<(), Erro
             }
         }
         output.flush()?;
+        if ends {
+            break;
+        }
         if told.elapsed() >= TALLY {
             output.tell(&reader.missed()?)?;
             told = Instant::now();

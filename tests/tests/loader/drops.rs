@@ -1,7 +1,8 @@
 //! `drops`: packets that are not delivered, as they are sampled.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStderr, Stdio};
+use std::os::fd::AsRawFd;
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,6 +12,8 @@ use gre_common::Reason;
 use gre_common::sample::Bucket;
 use gre_tests::frame::{GreChecksum, Packet};
 use gre_tests::lab::PATIENCE;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -316,6 +319,52 @@ fn a_flood_is_limited_and_what_is_not_shown_is_told() -> Result<()> {
     assert!(not_shown > 0, "{shown} of {arrived} packets were shown");
     Ok(())
 }
+
+/// Who watches through a slow pipe and interrupts has not seen everything yet.
+#[test]
+fn what_came_before_the_interrupt_is_shown() -> Result<()> {
+    const PIPE: usize = 4096;
+    /// Of which not many fit into the pipe, and as many again come when it is full.
+    const SENT: u64 = 40;
+    let site = site_or_return!();
+    site.ok(CONFIG, "load")?;
+    let drops = Drops::start(&site, "--json")?;
+    let stdout = drops.child.stdout.as_ref().context("its output")?;
+    fcntl(stdout, FcntlArg::F_SETPIPE_SZ(PIPE as i32))?;
+    let send = |all: u64| -> Result<u64> {
+        for _ in 0..SENT {
+            site.send_packet(&damaged())?;
+        }
+        let arrived = all - site.dropped_on_the_wire()?;
+        site.stats_when("all packets", |stats| stats["reasons"]["checksum_bad"] == arrived)?;
+        Ok(arrived)
+    };
+    send(SENT)?;
+    let deadline = Instant::now() + PATIENCE;
+    while unread(stdout)? + LINE < PIPE {
+        ensure!(Instant::now() < deadline, "the pipe does not fill");
+        thread::sleep(Duration::from_millis(2));
+    }
+    let arrived = send(2 * SENT)?;
+    drops.signal(Signal::SIGINT)?;
+    let lines = drops.end_lines()?;
+    let shown = lines.iter().filter(|line| line["reason"] == "checksum_bad").count() as u64;
+    assert_eq!(shown, arrived);
+    Ok(())
+}
+
+/// Bytes of the longest line of JSON that a frame of these tests takes.
+const LINE: usize = 1000;
+
+/// Bytes that lie in a pipe.
+fn unread(pipe: &ChildStdout) -> Result<usize> {
+    let mut bytes = 0;
+    // SAFETY: FIONREAD writes an int.
+    unsafe { fionread(pipe.as_raw_fd(), &raw mut bytes) }?;
+    Ok(usize::try_from(bytes)?)
+}
+
+nix::ioctl_read_bad!(fionread, libc::FIONREAD, libc::c_int);
 
 #[test]
 fn nothing_is_sampled_when_nobody_reads() -> Result<()> {
