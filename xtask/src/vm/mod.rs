@@ -47,7 +47,7 @@ const TWO_KERNELS: &[&str] = &["6.1", NEWEST];
 /// The first that has what the program needs, by its series.
 const OLDEST_SUPPORTED: [u32; 2] = [5, 18];
 /// Test programs of the package gre-tests.
-const TESTS: &[&str] = &["lab", "loader", "program", "vm", "wire"];
+const TESTS: &[&str] = &["delivery", "lab", "loader", "program", "vm", "wire"];
 /// Those that need another kernel than this machine's.
 const TESTS_FOR_MACHINES: &[&str] = &["vm"];
 /// How the differential test's number of frames is told, and how many it is where it is to be quick.
@@ -58,8 +58,14 @@ const SEED: [&str; 2] = ["PROPTEST_RNG_SEED", "1"];
 const UNSUPPORTED: &str = "unsupported::";
 /// Tests of a network card with several queues.
 const QUEUES: &str = "queues::";
-/// Left out where it is to be quick: there are others of a few devices, and of the variants that ask most of the verifier.
-const SLOW: &[&str] = &["interop::every_device", "interop::datagrams", "load::every_variant"];
+/// Left out where it is to be quick: there are others of a few devices, of the variants that ask most of the verifier, and of loads over
+/// what runs.
+const SLOW: &[&str] = &[
+    "interop::every_device",
+    "interop::datagrams",
+    "load::every_variant",
+    "egress::a_killed_load",
+];
 /// Kills a load every few milliseconds of its way, which under emulation is a long one; and hundreds of loads and kills one after the
 /// other, which take longer there than there is patience for a test.
 const TOO_LONG: [&str; 2] = ["killed::a_killed_load", "chaos::"];
