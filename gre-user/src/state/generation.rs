@@ -25,9 +25,10 @@ impl Generation {
         }
     }
 
-    /// The generation of a file name; `None` for a name that [`Generation::new`] does not make.
+    /// The generation of a file name; `None` for a name that [`Generation::new`] does not make, or of which there could be no next.
     pub(super) fn named(root: &Path, file: &Path) -> Option<Self> {
-        let number = file.to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
+        let number: u64 = file.to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
+        number.checked_add(1)?;
         let generation = Self::new(root, number);
         (generation.folder() == file).then_some(generation)
     }
@@ -95,6 +96,7 @@ mod tests {
             "generation-07",
             "generation-+7",
             "generation-x",
+            "generation-18446744073709551615",
             "gen-7",
             "/generation-7",
             "links",
