@@ -59,7 +59,9 @@ use tables::{HAVE_INTERFACE, HAVE_ROUTE};
 /// Says nothing: what is logged is switched on too.
 #[cfg(feature = "bare")]
 macro_rules! debug {
-    ($($words:tt)*) => {};
+    ($($of:expr),*) => {
+        let _ = ($($of),*);
+    };
 }
 
 /// Decapsulates GRE that is addressed to a configured tunnel; passes everything else as it came.
@@ -136,10 +138,7 @@ impl Carrier for Datapath<'_> {
         let delivered = match usual.deliver {
             Deliver::Route if HAVE_ROUTE.load() != 0 => hand_over::hand_over(self.0, &usual.delivery()),
             Deliver::Interface if HAVE_INTERFACE.load() != 0 => deliver::usual_to_target(self.0, headers, &usual),
-            _ => decapsulate::usual(self.0, headers, &usual).map(|()| {
-                count::usual(&usual);
-                xdp_action::XDP_PASS
-            }),
+            _ => self.deliver_usual_to_stack(headers, &usual),
         };
         match delivered {
             Ok(action) => action,
@@ -172,13 +171,22 @@ impl Datapath<'_> {
         } else {
             count::decapsulated(&counted, Onward::STACK);
         }
-        debug!(
-            self.0,
-            "tunnel {}: delivered {} bytes",
-            delivery.tunnel,
-            delivery.inner_bytes()
-        );
+        self.log_delivered(delivery.tunnel, delivery.inner_bytes() as u64);
         Ok(Onward::STACK.action())
+    }
+
+    /// The same for a packet of the usual form.
+    #[inline(always)]
+    fn deliver_usual_to_stack(&self, headers: &Headers, usual: &Usual) -> Result<u32, Reason> {
+        decapsulate::usual(self.0, headers, usual)?;
+        count::usual(usual);
+        self.log_delivered(usual.tunnel, usual.inner_bytes().into());
+        Ok(Onward::STACK.action())
+    }
+
+    #[inline(always)]
+    fn log_delivered(&self, tunnel: u32, inner_bytes: u64) {
+        debug!(self.0, "tunnel {}: delivered {} bytes", tunnel, inner_bytes);
     }
 }
 
