@@ -11,10 +11,12 @@ use gre_tests::guest::{PLAN, Plan, Program};
 use super::{cpio::Archive, libraries, modules, programs::Programs};
 
 /// What the tests' networks are made of. Where a kernel has one of them built in, that is as good.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 11] = [
     "tun",
     "veth",
     "8021q",
+    "bridge",
+    "macvlan",
     "ip_gre",
     "ip6_gre",
     "virtio_pci",
