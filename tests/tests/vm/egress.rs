@@ -271,7 +271,8 @@ fn a_filter_that_others_take_away_is_put_back() -> Result<()> {
             let index = Interface::by_name(WAN[1])?.context("the interface")?.index;
             Ok(clsact::remove(index)?)
         })?;
-        let told = told.recv_timeout(PATIENCE).context("it tells")?;
+        // It looks every half minute.
+        let told = told.recv_timeout(4 * PATIENCE).context("it tells")?;
         let line = "warning: interface wan0: others had taken away the filter on its way out; it is there again";
         ensure!(told == line, "{told}");
         ensure!(pair.limits()? == [1000; 2], "{:?}", pair.limits()?);

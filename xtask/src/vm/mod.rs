@@ -66,6 +66,8 @@ const SLOW: &[&str] = &[
     "load::every_variant",
     "egress::a_killed_load",
 ];
+/// Read the project's files, which no machine has.
+const OF_FILES: &str = "dist::";
 /// Kills a load every few milliseconds of its way, which under emulation is a long one; and hundreds of loads and kills one after the
 /// other, which take longer there than there is patience for a test.
 const TOO_LONG: [&str; 2] = ["killed::a_killed_load", "chaos::"];
@@ -308,7 +310,7 @@ fn arguments(version: &Version, filters: &[String], skipped: &[&str]) -> Vec<Str
     if version.is_before(OLDEST_SUPPORTED) {
         arguments.push(UNSUPPORTED.to_owned());
     } else {
-        for skipped in [UNSUPPORTED].iter().chain(&TOO_LONG).chain(skipped) {
+        for skipped in [UNSUPPORTED, OF_FILES].iter().chain(&TOO_LONG).chain(skipped) {
             arguments.extend(["--skip", skipped].map(str::to_owned));
         }
         arguments.extend(filters.iter().cloned());
