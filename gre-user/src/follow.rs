@@ -37,7 +37,7 @@ pub struct Follower {
 pub struct Followed {
     /// Interfaces that got the program again.
     pub attached: Vec<Attached>,
-    /// What an operator must know and has not been told yet, a line each.
+    /// What an operator must know and has not been told yet, or has happened again, a line each.
     pub warnings: Vec<String>,
 }
 
@@ -116,13 +116,17 @@ impl Follower {
                 Err(error) => now.push(format!("{error:#}")),
             }
         }
+        // What happened, which is told each time it does.
+        let mut happened = Vec::new();
         for egress in pinned_egress(root)? {
             if egress.interface_index().is_none()
                 && let Some((_, clamp_mss)) = self.configured.get(egress.made_for())
                 && *clamp_mss != ClampMss::Off
             {
-                let done = restore_egress(root, (&generation, &tables), &egress, *clamp_mss, &mut now);
-                now.extend(done.err().map(|error| format!("{error:#}")));
+                match restore_egress(root, (&generation, &tables), &egress, *clamp_mss, &mut now) {
+                    Ok(event) => happened.extend(event),
+                    Err(error) => now.push(format!("{error:#}")),
+                }
             }
         }
         confirm_stale(&survey.surroundings.devices)?;
@@ -130,37 +134,33 @@ impl Follower {
 
         now.extend(survey.errors.iter().map(|(_, error)| format!("{error:#}")));
         now.append(&mut survey.warnings);
-        followed.warnings = now
-            .iter()
-            .filter(|line| !self.reported.contains(line))
-            .cloned()
-            .collect();
+        let new = now.iter().filter(|line| !self.reported.contains(line)).cloned();
+        followed.warnings = happened.into_iter().chain(new).collect();
         self.reported = now;
         Ok(followed)
     }
 }
 
-/// Puts the program for ways out on that of an interface that had it, if the interface is here.
+/// Puts the program for ways out on that of an interface that had it, if the interface is here. Tells if others had taken it away.
 fn restore_egress(
     root: &Root,
     (generation, tables): (&Generation, &Tables),
     dead: &Egress,
     clamp_mss: ClampMss,
     warnings: &mut Vec<String>,
-) -> Result<()> {
+) -> Result<Option<String>> {
     let here = interfaces()?;
     let Some(interface) = here.iter().find(|interface| interface.name == dead.made_for()) else {
-        return Ok(());
+        return Ok(None);
     };
     Clamps::restore(generation, tables, interface, clamp_mss, &here)?;
     attach_egress_again(root, generation, dead, interface, warnings)?;
-    if dead.was_on(interface) {
-        warnings.push(format!(
+    Ok(dead.was_on(interface).then(|| {
+        format!(
             "interface {}: others had taken away the filter on its way out; it is there again",
             interface.name
-        ));
-    }
-    Ok(())
+        )
+    }))
 }
 
 /// Interfaces that had the program.
