@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -48,6 +48,17 @@ impl Runner {
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
+    }
+
+    /// Ends it by SIGTERM: it takes the program off `wan0`, and says no more than that.
+    pub(crate) fn unloads(self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let ended = self.end()?;
+        ensure!(
+            ended == (Some(0), "unloaded from wan0\n".to_owned(), String::new()),
+            "{ended:?}"
+        );
+        Ok(())
     }
 
     /// Its exit status, what else it printed, and what it said on standard error.

@@ -47,11 +47,7 @@ fn reloads_at_sighup_and_detaches_at_the_end() -> Result<()> {
     assert_eq!(site.everything()?, running);
 
     runner.child.stderr = Some(stderr.into_inner());
-    runner.signal(Signal::SIGTERM)?;
-    assert_eq!(
-        runner.end()?,
-        (Some(0), "unloaded from wan0\n".to_owned(), String::new())
-    );
+    runner.unloads()?;
     assert_eq!(site.everything()?, before);
     Ok(())
 }
@@ -166,11 +162,7 @@ fn what_was_loaded_meanwhile_is_stayed_with() -> Result<()> {
     let done = site.run(CONFIG, "run --listen off")?;
     assert_eq!(done.status, Some(1), "{done:?}");
     assert!(done.stderr.contains("stays with it already"), "{done:?}");
-    runner.signal(Signal::SIGTERM)?;
-    assert_eq!(
-        runner.end()?,
-        (Some(0), "unloaded from wan0\n".to_owned(), String::new())
-    );
+    runner.unloads()?;
     Ok(())
 }
 
