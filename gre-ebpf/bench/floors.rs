@@ -4,17 +4,22 @@ use core::ptr;
 
 use aya_ebpf::{
     EbpfContext, Global,
-    bindings::xdp_action,
-    helpers::generated::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
+    bindings::{bpf_fib_lookup, xdp_action},
+    helpers::generated::{
+        bpf_csum_diff, bpf_fib_lookup as look_up_route, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        bpf_xdp_load_bytes,
+    },
     macros::{map, xdp},
     maps::{HashMap, PerCpuArray},
     programs::XdpContext,
 };
 use network_types::{eth::EthHdr, ip::Ipv4Hdr};
 
-use crate::{PADDING, STRIPPED};
+use crate::{PADDING, STRIPPED, inject::WAY_OUT};
 
 const GRE_LEN: usize = 4;
+/// `AF_INET` (`bits/socket.h`).
+const AF_INET: u8 = 2;
 /// Bytes of the outer headers without options.
 const OUTER_LEN: usize = Ipv4Hdr::LEN + GRE_LEN;
 
@@ -77,6 +82,22 @@ fn strip_counted(ctx: XdpContext) -> u32 {
     try_strip_counted(&ctx).unwrap_or(xdp_action::XDP_ABORTED)
 }
 
+/// Strips, and sends what is left out of an interface that is known beforehand.
+#[xdp(frags)]
+fn strip_redirected(ctx: XdpContext) -> u32 {
+    match try_strip(&ctx) {
+        // SAFETY: plain numbers.
+        Some(_) => unsafe { bpf_redirect(WAY_OUT.load(), 0) as u32 },
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// Strips, and sends what is left where the kernel's routing table says, without a look at its TTL.
+#[xdp(frags)]
+fn strip_routed(ctx: XdpContext) -> u32 {
+    try_strip_routed(&ctx).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
 /// Sums bytes of the first buffer.
 #[xdp(frags)]
 fn sum(ctx: XdpContext) -> u32 {
@@ -131,6 +152,39 @@ fn try_strip_counted(ctx: &XdpContext) -> Option<u32> {
         (*counter)[1] += (ctx.data_end() - ctx.data()) as u64;
     }
     try_strip(ctx)
+}
+
+#[inline(always)]
+fn try_strip_routed(ctx: &XdpContext) -> Option<u32> {
+    try_strip(ctx)?;
+    let ip = bytes(ctx, EthHdr::LEN, Ipv4Hdr::LEN)?;
+    // SAFETY: every member is an integer or a union of such.
+    let mut route: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    route.family = AF_INET;
+    // SAFETY: `bytes` has checked the bounds; the reads may be unaligned. The context is the one the kernel gave this program.
+    let found = unsafe {
+        route.l4_protocol = *ip.add(9);
+        route.__bindgen_anon_1.tot_len = u16::from_be(ip.add(2).cast::<u16>().read_unaligned());
+        route.__bindgen_anon_3.ipv4_src = ip.add(12).cast::<u32>().read_unaligned();
+        route.__bindgen_anon_4.ipv4_dst = ip.add(16).cast::<u32>().read_unaligned();
+        route.ifindex = (*ctx.ctx).ingress_ifindex;
+        look_up_route(
+            ctx.as_ptr().cast(),
+            &raw mut route,
+            size_of::<bpf_fib_lookup>() as i32,
+            0,
+        )
+    };
+    if found != 0 {
+        return None;
+    }
+    let start = bytes(ctx, 0, EthHdr::LEN)?;
+    // SAFETY: as above; the answer has both addresses.
+    unsafe {
+        start.cast::<[u8; 6]>().write_unaligned(route.dmac);
+        start.add(6).cast::<[u8; 6]>().write_unaligned(route.smac);
+        Some(bpf_redirect(route.ifindex, 0) as u32)
+    }
 }
 
 #[inline(always)]

@@ -13,9 +13,9 @@ use crate::{MEASURED, STATE, restore};
 /// What becomes of injected frames: an XDP action, or 0 (which is none of them) to go on with the program under measurement.
 #[unsafe(no_mangle)]
 static ACTION: Global<u32> = Global::new(xdp_action::XDP_DROP);
-/// The index of the interface that XDP_REDIRECT sends them out of.
+/// The index of the interface that XDP_REDIRECT, or a floor that redirects, sends them out of.
 #[unsafe(no_mangle)]
-static WAY_OUT: Global<u32> = Global::new(0);
+pub(crate) static WAY_OUT: Global<u32> = Global::new(0);
 
 /// Makes the frame what the template says, of a flow of its own, and does with it what the constants say.
 #[xdp(frags)]

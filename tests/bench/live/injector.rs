@@ -27,8 +27,8 @@ pub(crate) enum Then {
     Leave(u32),
     /// The program with this id gets them.
     Meet(u32),
-    /// This floor of `gre-ebpf/bench` gets them.
-    MeetFloor(&'static str),
+    /// The floor of `gre-ebpf/bench` with this name gets them; if it redirects, it does so to the interface with this index.
+    MeetFloor(&'static str, u32),
 }
 
 /// A frame, ready to be sent over and over.
@@ -46,7 +46,8 @@ impl Injector {
             Then::Drop => (XDP_DROP, 0),
             Then::Pass => (XDP_PASS, 0),
             Then::Leave(interface) => (XDP_REDIRECT, interface),
-            Then::Meet(_) | Then::MeetFloor(_) => (0, 0),
+            Then::Meet(_) => (0, 0),
+            Then::MeetFloor(_, interface) => (0, interface),
         };
         let constants = [
             ("ACTION", action),
@@ -64,7 +65,7 @@ impl Injector {
         xdp(&mut ebpf, "inject")?.load().context("load inject")?;
         let next = match then {
             Then::Meet(id) => Some(program(id)?),
-            Then::MeetFloor(name) => {
+            Then::MeetFloor(name, _) => {
                 let floor = xdp(&mut ebpf, name)?;
                 floor.load().with_context(|| format!("load {name}"))?;
                 let floor = floor.fd()?.try_clone()?;

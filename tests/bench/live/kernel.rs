@@ -4,7 +4,7 @@
 use std::env;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use gre_tests::figures::kernel::{Case, Fate, Line, Receiver, Way};
 
 use super::injector::{Injector, Then};
@@ -30,7 +30,7 @@ fn end_of(fate: Fate) -> End {
 /// What is to be counted for so many frames.
 fn expected(way: Way, receiver: Receiver, fate: Fate, frames: u64) -> Counts {
     let stack = match (fate, receiver) {
-        (Fate::Untouched, _) | (Fate::ToInterface | Fate::ByRoute | Fate::Dropped, Receiver::Ours) => 0,
+        (Fate::Untouched | Fate::ToInterface | Fate::ByRoute, _) | (Fate::Dropped, Receiver::Ours) => 0,
         (Fate::Dropped, _) => frames,
         (_, Receiver::Kernel) => 2 * frames,
         _ => frames,
@@ -45,6 +45,17 @@ fn expected(way: Way, receiver: Receiver, fate: Fate, frames: u64) -> Counts {
         left: when(end_of(fate) == End::Behind),
         came: when(way == Way::Driver),
     }
+}
+
+/// The program of `gre-ebpf/bench` that does no more than this takes.
+fn floor(receiver: Receiver, fate: Fate) -> Result<&'static str> {
+    Ok(match (receiver, fate) {
+        (Receiver::Strip, Fate::Blackhole) => "strip",
+        (Receiver::StripCounted, Fate::Blackhole) => "strip_counted",
+        (Receiver::Strip, Fate::ToInterface) => "strip_redirected",
+        (Receiver::Strip, Fate::ByRoute) => "strip_routed",
+        _ => bail!("there is no floor for {receiver:?}, {fate:?}"),
+    })
 }
 
 /// Shapes whose programs are judged.
@@ -72,8 +83,9 @@ pub(crate) fn compare() -> Result<()> {
                 host.measure(Way::Step, receiver, fate)?;
             }
             if receiver == Receiver::Nobody {
-                for floor in [Receiver::Strip, Receiver::StripCounted] {
-                    host.measure(Way::Step, floor, Fate::Blackhole)?;
+                host.measure(Way::Step, Receiver::StripCounted, Fate::Blackhole)?;
+                for fate in [Fate::Blackhole, Fate::ToInterface, Fate::ByRoute] {
+                    host.measure(Way::Step, Receiver::Strip, fate)?;
                 }
             }
         }
@@ -159,8 +171,10 @@ impl Host<'_> {
         let (from, interface, then) = match (way, receiver) {
             (Way::Driver, _) => (&site.net, LOOPBACK, Then::Leave(site.net_end.index)),
             (Way::Step, _) if fate == Fate::Untouched => (&site.host, site.wan.index, Then::Drop),
-            (Way::Step, Receiver::Strip) => (&site.host, site.wan.index, Then::MeetFloor("strip")),
-            (Way::Step, Receiver::StripCounted) => (&site.host, site.wan.index, Then::MeetFloor("strip_counted")),
+            (Way::Step, Receiver::Strip | Receiver::StripCounted) => {
+                let floor = Then::MeetFloor(floor(receiver, fate)?, site.lan.index);
+                (&site.host, site.wan.index, floor)
+            }
             (Way::Step, Receiver::Ours) => (&site.host, site.wan.index, Then::Meet(site.program_id()?)),
             (Way::Step, _) => (&site.host, site.wan.index, Then::Pass),
         };

@@ -72,6 +72,7 @@ pub(crate) struct Site {
     rack: Namespace,
     pub(crate) net_end: Interface,
     pub(crate) wan: Interface,
+    pub(crate) lan: Interface,
     rack_mac: Mac,
     socket: UdpSocket,
     binary: PathBuf,
@@ -94,7 +95,7 @@ impl Site {
             net.end(NET).gro().queues(queues),
             host.end(WAN).gro().queues(queues).address(&wan_address),
         )?;
-        let (_, rack_end) = lab.veth(
+        let (lan, rack_end) = lab.veth(
             host.end(LAN).gro().queues(queues).address("10.0.0.1/24"),
             rack.end(RACK).gro().queues(queues),
         )?;
@@ -124,6 +125,7 @@ impl Site {
             rack,
             net_end,
             wan,
+            lan,
             rack_mac: rack_end.mac,
             socket,
             binary,

@@ -136,6 +136,8 @@ pub(super) mod tests {
                 (Receiver::Nobody, Fate::Socket, 7000),
                 (Receiver::Nobody, Fate::Forwarded, 3000),
                 (Receiver::Strip, Fate::Blackhole, 2110),
+                (Receiver::Strip, Fate::ToInterface, 900),
+                (Receiver::Strip, Fate::ByRoute, 1500),
                 (Receiver::StripCounted, Fate::Blackhole, 2250),
                 (Receiver::Kernel, Fate::Blackhole, 4500),
                 (Receiver::Kernel, Fate::Socket, 9400),
@@ -184,7 +186,7 @@ pub(super) mod tests {
 
         let kept: Vec<Figures> = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
         assert_eq!(kept.len(), 1);
-        assert_eq!((kept[0].kernel.as_str(), kept[0].cases.len()), ("6.12.1", 32));
+        assert_eq!((kept[0].kernel.as_str(), kept[0].cases.len()), ("6.12.1", 36));
         let drawn = fs::read_to_string(&chart).unwrap();
         assert!(drawn.contains("Linux 6.12.1") && !drawn.contains("6.18.1"), "{drawn}");
         assert_eq!(results.failures.len(), 2);

@@ -41,8 +41,10 @@ fn words(case: &Case) -> (&'static str, &'static str) {
         Receiver::Ours => "gre-decap",
     };
     let fate = match (case.fate, case.receiver) {
+        (Fate::ToInterface, Receiver::Strip) => "strip, no check, redirect",
+        (Fate::ByRoute, Receiver::Strip) => "strip, no check, by route",
         (_, Receiver::Strip) => "strip, no check, blackhole route",
-        (_, Receiver::StripCounted) => "and one look-up, one counter",
+        (_, Receiver::StripCounted) => "one look-up, one counter, strip",
         (Fate::Untouched, _) => "dropped untouched by XDP",
         (Fate::Blackhole, _) => "blackhole route",
         (Fate::Socket, _) => "UDP socket",
