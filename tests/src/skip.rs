@@ -20,6 +20,16 @@ pub fn skip(name: &str, missing: &str) {
     say(&format!("SKIPPED {name}: missing {missing}"));
 }
 
+/// Says loudly that the test `name` is skipped because this kernel lacks `missing`. Other than [`skip`] it does so also where
+/// tests must run: each kernel is tested on what it has.
+///
+/// # Panics
+///
+/// As [`say`].
+pub fn skip_on_this_kernel(name: &str, missing: &str) {
+    say(&format!("SKIPPED {name}: this kernel lacks {missing}"));
+}
+
 /// Writes a line past libtest, which shows what `eprintln!` says only when a test fails.
 ///
 /// # Panics

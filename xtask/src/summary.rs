@@ -13,7 +13,7 @@ pub(crate) struct Summary {
     succeeded: u64,
     failed: u64,
     ignored: u64,
-    /// Lines "SKIPPED name: why", one for each test that cannot run here.
+    /// "SKIPPED name: why" on lines of their own or behind the test's name, one for each test that cannot run here.
     skipped: u64,
 }
 
@@ -66,7 +66,9 @@ impl Summary {
 
     /// Counts one line: "test result: ok. 5 passed; 0 failed; 1 ignored; …", "SKIPPED …", or any other.
     fn count(&mut self, line: &str) {
-        if line.starts_with("SKIPPED ") {
+        // libtest with one thread has begun the line: "test name ... ".
+        let begun = line.strip_prefix("test ").and_then(|line| line.split_once(" ... "));
+        if begun.map_or(line, |(_, rest)| rest).starts_with("SKIPPED ") {
             self.skipped += 1;
         }
         // What a test writes past libtest's capture may stand before it on the same line.
@@ -162,6 +164,14 @@ test result: ok. 39 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; fin
         let summary = of("test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out") + errors;
         assert!(!summary.has_failures());
         assert_eq!(summary.to_string(), "3 passed, 0 failed, 2 skipped");
+    }
+
+    #[test]
+    fn a_skipped_test_whose_line_has_begun_did_not_pass_either() {
+        let summary = of(
+            "test wire::tcp ... SKIPPED wire::tcp: needs root\nok\ntest result: ok. 2 passed; 0 failed; 0 ignored\n",
+        );
+        assert_eq!(summary.to_string(), "1 passed, 0 failed, 1 skipped");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::support::bytes::Bytes;
 use crate::support::outcome::{Counter, Outcome, hex};
 use crate::support::reference::Reference;
 use crate::support::split::{CONFIG, links, outers, packets};
-use gre_tests::skip::skip;
+use gre_tests::skip::skip_on_this_kernel;
 
 /// A kernel with the packets' tunnels that splits frames at will, or none, after saying so.
 macro_rules! split_or_return {
@@ -17,9 +17,9 @@ macro_rules! split_or_return {
         load_or_return!();
         let mut kernel = Kernel::load(CONFIG)?;
         if !kernel.can_split()? {
-            skip(
+            skip_on_this_kernel(
                 module_path!(),
-                "a kernel that test-runs frames with a first buffer of a given size (Linux 6.18)",
+                "test runs of frames with a first buffer of a given size (Linux 6.18)",
             );
             return Ok(());
         }

@@ -47,8 +47,8 @@ fn packets_in_several_buffers() -> Result<()> {
     const INNER_HEADER: usize = 40;
     let mut routing = router_or_return!(ROUTE, &[]);
     if !routing.kernel.can_split()? {
-        let missing = "a kernel that test-runs frames with a first buffer of a given size (Linux 6.18)";
-        gre_tests::skip::skip(module_path!(), missing);
+        let missing = "test runs of frames with a first buffer of a given size (Linux 6.18)";
+        gre_tests::skip::skip_on_this_kernel(module_path!(), missing);
         return Ok(());
     }
     let mut delivering = router_or_return!(INTERFACE, &[To::Lan, To::Lan]);
