@@ -26,7 +26,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 use gre_tests::guest::Message;
 
 pub(crate) use self::counted::{Counted, count};
@@ -81,6 +81,9 @@ pub(crate) struct Options {
     /// Two kernels, fewer frames, and only what this machine's own kernel cannot do; what cannot be had is skipped
     #[arg(long)]
     quick: bool,
+    /// A program of tests; several separated by commas; all if left out
+    #[arg(long = "test", value_name = "PROGRAM", value_delimiter = ',', value_parser = PossibleValuesParser::new(TESTS))]
+    tests: Vec<String>,
     /// Parts of test names
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
@@ -99,7 +102,12 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
     };
     let default = if options.quick { TWO_KERNELS } else { KERNELS };
     let (kernels, missing) = choose(&available, &options.kernels, default)?;
-    let tests = if options.quick { TESTS_FOR_MACHINES } else { TESTS };
+    let wanted: Vec<_> = options.tests.iter().map(String::as_str).collect();
+    let tests = match (wanted.as_slice(), options.quick) {
+        ([], true) => TESTS_FOR_MACHINES,
+        ([], false) => TESTS,
+        (wanted, _) => wanted,
+    };
     let programs = programs::build(workspace, built, tests)?;
     let filters = &options.filters;
 
