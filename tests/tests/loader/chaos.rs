@@ -2,7 +2,6 @@
 //! counted once.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -121,14 +120,14 @@ fn loaded(file: &str) -> String {
 fn reload_so_often(site: &Site, times: usize, files: &[String]) -> Result<(Value, Value)> {
     let first = files.first().context("a file")?;
     let mut runner = Runner::start(site, first, "--keep --listen off")?;
-    assert_eq!(runner.says()?, loaded(first));
+    runner.says(&loaded(first))?;
     let (link_id, before) = (link(site)?, program(site)?);
     let stream = Stream::start(site, Some(4200))?;
     let started = Instant::now();
     for file in files.iter().cycle().skip(1).take(times) {
         site.lab.write_file("config.toml", file)?;
         runner.signal(Signal::SIGHUP)?;
-        assert_eq!(runner.says()?, loaded(file));
+        runner.says(&loaded(file))?;
     }
     let time = started.elapsed();
     stream.wait_for(BETWEEN)?;
@@ -228,8 +227,7 @@ fn an_interface_that_goes_and_comes_loses_what_was_sent_meanwhile() -> Result<()
     let mut text = config("", "", &other("").replace("192.0.2.66", "any"));
     text += "[[interface]]\nname = 'wan1'\n";
     let mut runner = Runner::start(&site, &text, "--listen off")?;
-    assert_eq!(runner.says()?, "loaded 2 tunnels on wan0 (native), wan1 (native)\n");
-    let mut stderr = BufReader::new(runner.child.stderr.take().context("its errors")?);
+    runner.says("loaded 2 tunnels on wan0 (native), wan1 (native)\n")?;
     let stream = Stream::start(&site, Some(4200))?;
     let mut sent = 0;
     for _ in 0..LOSSES {
@@ -240,15 +238,13 @@ fn an_interface_that_goes_and_comes_loses_what_was_sent_meanwhile() -> Result<()
         sent += PACKETS;
         site.stats_with("other", sent)?;
         site.origin.ip("link delete wan1")?;
-        let mut line = String::new();
-        stderr.read_line(&mut line)?;
-        ensure!(line.starts_with("warning: interface wan1: has gone"), "{line}");
+        runner.warns("warning: interface wan1: has gone")?;
         ensure!(
             wire.send(&packet(REMOTE, None).frame()).is_err(),
             "there is no interface to send on"
         );
         join()?;
-        assert_eq!(runner.says()?, "wan1 (native) is back: attached again\n");
+        runner.says("wan1 (native) is back: attached again\n")?;
     }
     stream.wait_for(BETWEEN)?;
     check(&site, stream)?;

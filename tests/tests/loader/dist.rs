@@ -55,9 +55,7 @@ fn only_metrics_that_exist_are_used() -> Result<()> {
         .replace("name = \"wan0\"\n", "name = \"wan0\"\nclamp_mss = 1300\n")
         .replace("key = 4200\n", "key = 4200\nmss = 1300\n");
     let config = config + "[protect]\nprefixes = [\"192.0.2.0/24\"]\n";
-    let mut runner = Runner::start(&site, &config, "")?;
-    runner.says()?;
-    runner.says()?;
+    let _runner = Runner::serving(&site, &config, "")?;
     let mut numbered = packet(REMOTE, Some(4200));
     numbered.gre.sequence = Some(1);
     site.send_packet(&numbered)?;

@@ -1,6 +1,6 @@
 //! `drops`: packets that are not delivered, as they are sampled.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 use std::thread;
@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, PcapNGReader, traits::PcapReaderIterator};
 use serde_json::{Value, json};
 
+use crate::said::Said;
 use crate::site::{CONFIG, REMOTE, STRANGER, Site, packet, site_or_return};
 
 /// Bytes of a frame that the tests send: Ethernet, and the outer packet.
@@ -31,21 +32,18 @@ const WAN_MAC: [u8; 6] = [2, 0, 0, 0, 1, 2];
 /// A `gre-decap drops` that reads.
 struct Drops {
     child: Child,
-    stderr: BufReader<ChildStderr>,
+    stderr: Said<ChildStderr>,
 }
 
 impl Drops {
     fn start(site: &Site, options: &str) -> Result<Self> {
         let mut command = site.command("", &format!("drops {options}"))?;
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let mut stderr = BufReader::new(child.stderr.take().context("its errors")?);
-        let mut line = String::new();
-        stderr.read_line(&mut line)?;
-        ensure!(
-            line == "note: following packets that are not delivered, at most 100 a second of each reason on each CPU; interrupt \
-                     to end\n",
-            "{line}"
-        );
+        let mut stderr = Said::new(child.stderr.take().context("its errors")?);
+        let line = stderr.line("that it follows")?;
+        let wanted = "note: following packets that are not delivered, at most 100 a second of each reason on each CPU; interrupt \
+                      to end\n";
+        ensure!(line.as_deref() == Some(wanted), "{line:?}");
         Ok(Self { child, stderr })
     }
 
@@ -61,8 +59,7 @@ impl Drops {
             .take()
             .context("its output")?
             .read_to_end(&mut stdout)?;
-        let mut stderr = String::new();
-        self.stderr.read_to_string(&mut stderr)?;
+        let stderr = self.stderr.rest()?;
         let status = self.child.wait()?;
         ensure!(status.success() && stderr.is_empty(), "{status}: {stderr}");
         Ok(stdout)
@@ -473,8 +470,7 @@ fn it_ends_quietly_when_nobody_reads_on() -> Result<()> {
             ensure!(Instant::now() < deadline, "drops {format} does not end");
             thread::sleep(Duration::from_millis(20));
         };
-        let mut stderr = String::new();
-        drops.stderr.read_to_string(&mut stderr)?;
+        let stderr = drops.stderr.rest()?;
         assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "drops {format}");
     }
     Ok(())

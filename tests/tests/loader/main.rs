@@ -22,6 +22,7 @@ mod reloading;
 mod returning;
 mod runner;
 mod running;
+mod said;
 mod scale;
 mod scrape;
 mod service;

@@ -24,8 +24,8 @@ fn what_was_sent_is_scraped() -> Result<()> {
     let site = site_or_return!();
     let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
     let mut runner = Runner::start(&site, CONFIG, "")?;
-    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
-    assert_eq!(runner.says()?, "metrics at http://127.0.0.1:9470/metrics\n");
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
+    runner.says("metrics at http://127.0.0.1:9470/metrics\n")?;
 
     let scrape = Scrape::of(&site, DEFAULT)?;
     assert_eq!(scrape.value("gre_decap_packets", TUNNEL), Some(0.0));
@@ -83,9 +83,7 @@ fn what_was_sent_is_scraped() -> Result<()> {
 #[test]
 fn families_are_those_of_the_contract() -> Result<()> {
     let site = site_or_return!();
-    let mut runner = Runner::start(&site, CONFIG, "")?;
-    runner.says()?;
-    runner.says()?;
+    let _runner = Runner::serving(&site, CONFIG, "")?;
     let scrape = Scrape::of(&site, DEFAULT)?;
     let mut names = BTreeSet::new();
     for family in scrape.families() {
@@ -116,9 +114,7 @@ fn families_are_those_of_the_contract() -> Result<()> {
 #[test]
 fn a_configuration_that_does_nothing_is_scraped_too() -> Result<()> {
     let site = site_or_return!();
-    let mut runner = Runner::start(&site, "", "")?;
-    runner.says()?;
-    runner.says()?;
+    let _runner = Runner::serving(&site, "", "")?;
     let scrape = Scrape::of(&site, DEFAULT)?;
     assert_eq!(scrape.value("gre_decap_config_reloads", "result=success"), Some(0.0));
     assert_eq!(ask(&site, DEFAULT, "GET /healthz")?.status, 503);
@@ -128,9 +124,7 @@ fn a_configuration_that_does_nothing_is_scraped_too() -> Result<()> {
 #[test]
 fn http_is_answered_as_it_asks() -> Result<()> {
     let site = site_or_return!();
-    let mut runner = Runner::start(&site, CONFIG, "--keep")?;
-    runner.says()?;
-    runner.says()?;
+    let _runner = Runner::serving(&site, CONFIG, "--keep")?;
     for (request, status, body) in [
         ("GET /healthz", 200, "attached to wan0 (native)\n"),
         ("HEAD /healthz", 200, ""),
@@ -169,9 +163,7 @@ fn http_is_answered_as_it_asks() -> Result<()> {
 #[test]
 fn reloads_are_counted_by_how_they_ended() -> Result<()> {
     let site = site_or_return!();
-    let mut runner = Runner::start(&site, CONFIG, "")?;
-    runner.says()?;
-    runner.says()?;
+    let runner = Runner::serving(&site, CONFIG, "")?;
     for (file, then) in [
         (CONFIG, (1.0, 0.0)),
         ("unknown = 'perhaps'", (1.0, 1.0)),
@@ -203,8 +195,8 @@ fn listens_where_it_is_told_to() -> Result<()> {
         (socket, "unix:/dev/shm/metrics, path /metrics"),
     ] {
         let mut runner = Runner::start(&site, CONFIG, &format!("--listen {listen}"))?;
-        runner.says()?;
-        assert_eq!(runner.says()?, format!("metrics at {url}\n"));
+        runner.says("loaded 1 tunnel on wan0 (native)\n")?;
+        runner.says(&format!("metrics at {url}\n"))?;
         assert_eq!(Scrape::of(&site, listen)?.value("gre_decap_packets", TUNNEL), Some(0.0));
 
         // A second one finds it in use, and changes nothing.
@@ -240,9 +232,7 @@ fn listens_where_it_is_told_to() -> Result<()> {
         assert!(began.elapsed() < PATIENCE, "the dead socket still answers");
         thread::sleep(Duration::from_millis(5));
     }
-    let mut runner = Runner::start(&site, CONFIG, &format!("--listen {socket}"))?;
-    runner.says()?;
-    runner.says()?;
+    let runner = Runner::serving(&site, CONFIG, &format!("--listen {socket}"))?;
     assert_eq!(ask(&site, socket, "GET /healthz")?.status, 200);
     runner.signal(Signal::SIGTERM)?;
     runner.end()?;
@@ -269,9 +259,7 @@ fn many_tunnels_are_scraped_whole() -> Result<()> {
         config +=
             &format!("[[tunnel]]\nname = 'tunnel-{tunnel}'\nlocal = '198.51.100.20'\nremote = '10.{a}.{b}.{c}'\n");
     }
-    let mut runner = Runner::start(&site, &config, "")?;
-    runner.says()?;
-    runner.says()?;
+    let _runner = Runner::serving(&site, &config, "")?;
     let packet: Packet = packet([10, 0, 0x27, 0x0f].into(), None);
     site.send_packet(&packet)?;
     site.stats_with("tunnel-9999", 1)?;

@@ -45,9 +45,7 @@ fn delivered(site: &Site, packets: u64) -> Result<serde_json::Value> {
 #[test]
 fn numbers_tell_of_loss_reordering_and_duplicates() -> Result<()> {
     let site = site_or_return!();
-    let mut runner = Runner::start(&site, CONFIG, "")?;
-    runner.says()?;
-    runner.says()?;
+    let mut runner = Runner::serving(&site, CONFIG, "")?;
     site.send(REMOTE, Some(4200))?;
     let stats = delivered(&site, 1)?;
     assert!(
@@ -86,7 +84,7 @@ fn numbers_tell_of_loss_reordering_and_duplicates() -> Result<()> {
     site.lab
         .write_file("config.toml", &format!("{CONFIG}sequence = 'ordered'"))?;
     runner.signal(Signal::SIGHUP)?;
-    runner.says()?;
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
     site.send_packet(&numbered(5))?;
     let stats = delivered(&site, 9)?;
     assert_eq!(
@@ -97,7 +95,7 @@ fn numbers_tell_of_loss_reordering_and_duplicates() -> Result<()> {
     site.lab
         .write_file("config.toml", &format!("max_tunnels = 9\n{CONFIG}sequence = 'ordered'"))?;
     runner.signal(Signal::SIGHUP)?;
-    runner.says()?;
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
     site.send_packet(&numbered(6))?;
     site.send_packet(&numbered(6))?;
     let stats = site.stats_when("a late packet", |stats| stats["reasons"]["sequence"] == 1)?;
@@ -129,9 +127,7 @@ fn a_restarted_sender_is_no_loss() -> Result<()> {
 #[test]
 fn lengths_and_fragments_are_counted() -> Result<()> {
     let site = site_or_return!();
-    let mut runner = Runner::start(&site, CONFIG, "")?;
-    runner.says()?;
-    runner.says()?;
+    let _runner = Runner::serving(&site, CONFIG, "")?;
     let lengths = [100, 128, 129, 1280, 1281, 1400, 1452];
     for bytes in lengths {
         site.send_packet(&long(bytes))?;

@@ -1,7 +1,5 @@
 //! Interfaces that go away and come back while `run` stays.
 
-use std::io::{BufRead, BufReader};
-use std::process::ChildStderr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +19,7 @@ fn both(mode: &str) -> String {
 }
 
 const GONE: &str =
-    "interface wan1: has gone; `gre-decap run` attaches again when it is back, and so does `gre-decap load`";
+    "warning: interface wan1: has gone; `gre-decap run` attaches again when it is back, and so does `gre-decap load`\n";
 
 /// A second scrubbing centre, on the origin's `wan1`.
 struct Second {
@@ -62,26 +60,6 @@ impl Second {
     }
 }
 
-/// A `run` whose standard error is read too.
-struct Watched {
-    runner: Runner,
-    stderr: BufReader<ChildStderr>,
-}
-
-impl Watched {
-    fn start(site: &Site, config: &str) -> Result<Self> {
-        let mut runner = Runner::start(site, config, "--listen off")?;
-        let stderr = BufReader::new(runner.child.stderr.take().context("its errors")?);
-        Ok(Self { runner, stderr })
-    }
-
-    fn warns(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.stderr.read_line(&mut line)?;
-        Ok(line)
-    }
-}
-
 fn interface(site: &Site, name: &str) -> Result<Value> {
     let status = site.json("status")?;
     let interfaces = status["interfaces"].as_array().context("interfaces")?;
@@ -93,31 +71,31 @@ fn interface(site: &Site, name: &str) -> Result<Value> {
 fn an_interface_that_is_back_gets_the_program_again() -> Result<()> {
     let site = site_or_return!();
     let second = Second::new(&site)?;
-    let mut run = Watched::start(&site, &both("native"))?;
-    assert_eq!(run.runner.says()?, "loaded 1 tunnel on wan0 (native), wan1 (native)\n");
+    let mut run = Runner::start(&site, &both("native"), "--listen off")?;
+    run.says("loaded 1 tunnel on wan0 (native), wan1 (native)\n")?;
     second.send()?;
     site.stats_with("scrub-fra", 1)?;
     let first = interface(&site, "wan0")?;
 
     site.origin.ip("link delete wan1")?;
-    assert_eq!(run.warns()?, format!("warning: {GONE}\n"));
+    run.warns(GONE)?;
     assert_eq!(interface(&site, "wan1")?["mode"], "gone");
     site.send(REMOTE, Some(4200))?;
     site.stats_with("scrub-fra", 2)?;
 
     second.join(&site.lab, &site.origin, "wan1")?;
-    assert_eq!(run.runner.says()?, "wan1 (native) is back: attached again\n");
+    run.says("wan1 (native) is back: attached again\n")?;
     second.send()?;
     site.stats_with("scrub-fra", 3)?;
     assert_eq!(interface(&site, "wan1")?["program_id"], first["program_id"]);
 
     // Under another name first, as udev does it.
     site.origin.ip("link delete wan1")?;
-    assert_eq!(run.warns()?, format!("warning: {GONE}\n"));
+    run.warns(GONE)?;
     second.join(&site.lab, &site.origin, "other")?;
     site.origin.ip("link set other down")?;
     site.origin.ip("link set other name wan1")?;
-    assert_eq!(run.runner.says()?, "wan1 (native) is back: attached again\n");
+    run.says("wan1 (native) is back: attached again\n")?;
     second.set_up(&site.origin, "wan1")?;
     second.send()?;
     let stats = site.stats_with("scrub-fra", 4)?;
@@ -133,8 +111,8 @@ fn an_interface_that_is_back_gets_the_program_again() -> Result<()> {
     assert_eq!(interface(&site, "wan2")?["link_id"], link);
     assert_eq!(interface(&site, "wan0")?, first, "nothing was done to the other one");
 
-    run.runner.signal(Signal::SIGTERM)?;
-    assert_eq!(run.runner.child.wait()?.code(), Some(0));
+    run.signal(Signal::SIGTERM)?;
+    assert_eq!(run.child.wait()?.code(), Some(0));
     assert!(!site.origin.ip("-details link show")?.contains("prog/xdp"));
     Ok(())
 }
@@ -145,16 +123,16 @@ fn its_way_out_gets_its_program_again() -> Result<()> {
     let site = site_or_return!();
     let second = Second::new(&site)?;
     let config = both("native") + "clamp_mss = 1300\n[protect]\nprefixes = ['192.0.2.0/24']\n";
-    let mut run = Watched::start(&site, &config)?;
-    assert_eq!(run.runner.says()?, "loaded 1 tunnel on wan0 (native), wan1 (native)\n");
+    let mut run = Runner::start(&site, &config, "--listen off")?;
+    run.says("loaded 1 tunnel on wan0 (native), wan1 (native)\n")?;
     let way_out = || Ok::<_, anyhow::Error>(interface(&site, "wan1")?["egress"].take());
     let mut before = way_out()?;
     assert_eq!(before["mss_ipv4"], 1300);
     for _ in 0..2 {
         site.origin.ip("link delete wan1")?;
-        assert_eq!(run.warns()?, format!("warning: {GONE}\n"));
+        run.warns(GONE)?;
         second.join(&site.lab, &site.origin, "wan1")?;
-        assert_eq!(run.runner.says()?, "wan1 (native) is back: attached again\n");
+        run.says("wan1 (native) is back: attached again\n")?;
         let mut after = way_out()?;
         // A filter has none.
         if has_tcx()? {
@@ -167,12 +145,12 @@ fn its_way_out_gets_its_program_again() -> Result<()> {
 
     // Whoever changes something else meanwhile does not have it forgotten.
     site.origin.ip("link delete wan1")?;
-    assert_eq!(run.warns()?, format!("warning: {GONE}\n"));
+    run.warns(GONE)?;
     site.lab.write_file("config.toml", &config.replace("4200", "7"))?;
-    run.runner.signal(Signal::SIGHUP)?;
-    assert_eq!(run.runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    run.signal(Signal::SIGHUP)?;
+    run.says("loaded 1 tunnel on wan0 (native)\n")?;
     second.join(&site.lab, &site.origin, "wan1")?;
-    assert_eq!(run.runner.says()?, "wan1 (native) is back: attached again\n");
+    run.says("wan1 (native) is back: attached again\n")?;
     assert_eq!(way_out()?["mss_ipv4"], 1300);
     Ok(())
 }
@@ -181,14 +159,14 @@ fn its_way_out_gets_its_program_again() -> Result<()> {
 fn it_comes_back_in_its_own_mode() -> Result<()> {
     let site = site_or_return!();
     let second = Second::new(&site)?;
-    let mut run = Watched::start(&site, &both("generic"))?;
-    assert_eq!(run.runner.says()?, "loaded 1 tunnel on wan0 (native), wan1 (generic)\n");
-    assert!(run.warns()?.contains("GENERIC"));
+    let mut run = Runner::start(&site, &both("generic"), "--listen off")?;
+    run.says("loaded 1 tunnel on wan0 (native), wan1 (generic)\n")?;
+    run.warns("warning: interface wan1: runs in GENERIC mode")?;
     site.origin.ip("link delete wan1")?;
-    assert_eq!(run.warns()?, format!("warning: {GONE}\n"));
+    run.warns(GONE)?;
     second.join(&site.lab, &site.origin, "wan1")?;
-    assert_eq!(run.runner.says()?, "wan1 (generic) is back: attached again\n");
-    assert!(run.warns()?.contains("GENERIC"));
+    run.says("wan1 (generic) is back: attached again\n")?;
+    run.warns("warning: interface wan1: runs in GENERIC mode")?;
     second.send()?;
     site.stats_with("scrub-fra", 1)?;
     Ok(())
@@ -209,14 +187,14 @@ fn a_reload_waits_for_no_interface_that_had_the_program() -> Result<()> {
     for said in ["loaded 1 tunnel on wan0 (native)\n", "nothing changed\n"] {
         let done = site.run(&other, "load")?;
         assert_eq!((done.status, done.stdout.as_str()), (Some(0), said));
-        assert_eq!(done.stderr, format!("warning: {GONE}\n"));
+        assert_eq!(done.stderr, GONE);
     }
     // A `run` that starts meanwhile waits for it too.
-    let mut run = Watched::start(&site, &both("native"))?;
-    assert_eq!(run.runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
-    assert_eq!(run.warns()?, format!("warning: {GONE}\n"));
+    let mut run = Runner::start(&site, &both("native"), "--listen off")?;
+    run.says("loaded 1 tunnel on wan0 (native)\n")?;
+    run.warns(GONE)?;
     second.join(&site.lab, &site.origin, "wan1")?;
-    assert_eq!(run.runner.says()?, "wan1 (native) is back: attached again\n");
+    run.says("wan1 (native) is back: attached again\n")?;
     second.send()?;
     site.send(REMOTE, Some(4200))?;
     site.stats_with("scrub-fra", 3)?;
@@ -229,8 +207,8 @@ fn a_reload_waits_for_no_interface_that_had_the_program() -> Result<()> {
     );
     let before = site.everything()?;
     site.lab.write_file("config.toml", &wrong)?;
-    run.runner.signal(Signal::SIGHUP)?;
-    assert_eq!(run.warns()?, line);
+    run.signal(Signal::SIGHUP)?;
+    run.warns(&line)?;
     assert_eq!(site.everything()?, before);
     assert_eq!(tunnel(&site.json("stats")?, "scrub-fra")["packets"], 3);
     Ok(())

@@ -1,23 +1,33 @@
 //! A `gre-decap run` under test.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::said::Said;
 use crate::site::Site;
 
-/// A `gre-decap run` that has loaded.
+/// A `gre-decap run` that was started.
 pub(crate) struct Runner {
     pub(crate) child: Child,
-    stdout: BufReader<ChildStdout>,
+    stdout: Said<ChildStdout>,
+    stderr: Said<ChildStderr>,
 }
 
 impl Runner {
     pub(crate) fn start(site: &Site, config: &str, options: &str) -> Result<Self> {
         Self::of(&mut site.command(config, &format!("run {options}"))?)
+    }
+
+    /// Starts one, and waits until it has loaded and serves metrics.
+    pub(crate) fn serving(site: &Site, config: &str, options: &str) -> Result<Self> {
+        let mut runner = Self::start(site, config, options)?;
+        runner.out("what it has loaded")?;
+        let line = runner.out("where its metrics are")?;
+        ensure!(line.starts_with("metrics at "), "gre-decap run says {line:?}");
+        Ok(runner)
     }
 
     /// Starts a command that is a `gre-decap run`.
@@ -27,23 +37,43 @@ impl Runner {
             .stderr(Stdio::piped())
             .spawn()
             .context("start gre-decap")?;
-        let stdout = BufReader::new(child.stdout.take().context("its output")?);
-        Ok(Self { child, stdout })
+        Ok(Self {
+            stdout: Said::new(child.stdout.take().context("its output")?),
+            stderr: Said::new(child.stderr.take().context("its errors")?),
+            child,
+        })
     }
 
-    /// The next line on standard output.
-    pub(crate) fn says(&mut self) -> Result<String> {
-        let mut line = String::new();
-        if self.stdout.read_line(&mut line)? == 0 {
-            let mut stderr = String::new();
-            self.child
-                .stderr
-                .take()
-                .context("its errors")?
-                .read_to_string(&mut stderr)?;
-            bail!("gre-decap run has ended: {stderr}");
+    /// This is the next line on standard output.
+    pub(crate) fn says(&mut self, wanted: &str) -> Result<()> {
+        let line = self.out(wanted)?;
+        ensure!(line == wanted, "gre-decap run says {line:?}, not {wanted:?}");
+        Ok(())
+    }
+
+    fn out(&mut self, wanted: &str) -> Result<String> {
+        match self.stdout.line(wanted).context("gre-decap run")? {
+            Some(line) => Ok(line),
+            None => bail!("gre-decap run has ended before {wanted:?}: {}", self.stderr.rest()?),
         }
-        Ok(line)
+    }
+
+    /// The next line on standard error begins so.
+    pub(crate) fn warns(&mut self, wanted: &str) -> Result<()> {
+        let line = self.error(wanted)?;
+        ensure!(line.starts_with(wanted), "gre-decap run warns {line:?}, not {wanted:?}");
+        Ok(())
+    }
+
+    /// Waits for a line on standard error that contains this.
+    pub(crate) fn logs(&mut self, wanted: &str) -> Result<()> {
+        while !self.error(wanted)?.contains(wanted) {}
+        Ok(())
+    }
+
+    fn error(&mut self, wanted: &str) -> Result<String> {
+        let line = self.stderr.line(wanted).context("standard error of gre-decap run")?;
+        line.with_context(|| format!("gre-decap run has ended before {wanted:?}"))
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
@@ -61,15 +91,9 @@ impl Runner {
         Ok(())
     }
 
-    /// Its exit status, what else it printed, and what it said on standard error.
+    /// Its exit status, what else it printed, and what else it said on standard error.
     pub(crate) fn end(mut self) -> Result<(Option<i32>, String, String)> {
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.stdout.read_to_string(&mut stdout)?;
-        self.child
-            .stderr
-            .take()
-            .context("its errors")?
-            .read_to_string(&mut stderr)?;
+        let (stdout, stderr) = (self.stdout.rest()?, self.stderr.rest()?);
         Ok((self.child.wait()?.code(), stdout, stderr))
     }
 }

@@ -1,7 +1,6 @@
 //! `run`: what it does at signals, and its log.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,12 +18,12 @@ fn reloads_at_sighup_and_detaches_at_the_end() -> Result<()> {
     let site = site_or_return!();
     let before = site.everything()?;
     let mut runner = Runner::start(&site, CONFIG, "--listen off")?;
-    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
     let link = site.json("status")?["interfaces"][0]["link_id"].clone();
 
     site.lab.write_file("config.toml", &CONFIG.replace("4200", "7"))?;
     runner.signal(Signal::SIGHUP)?;
-    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
     // Every command that reads works beside it.
     let status = site.json("status")?;
     assert_eq!(status["tunnels"][0]["key"], 7);
@@ -34,19 +33,12 @@ fn reloads_at_sighup_and_detaches_at_the_end() -> Result<()> {
     let running = site.everything()?;
     site.lab.write_file("config.toml", "unknown = 'perhaps'")?;
     runner.signal(Signal::SIGHUP)?;
-    let mut stderr = BufReader::new(runner.child.stderr.take().context("its errors")?);
-    let mut line = String::new();
-    stderr.read_line(&mut line)?;
-    assert_eq!(
-        line,
-        "error: /dev/shm/config.toml:1: key `unknown`: expected \"pass\" or \"drop\", found 'perhaps'\n"
-    );
+    runner.warns("error: /dev/shm/config.toml:1: key `unknown`: expected \"pass\" or \"drop\", found 'perhaps'\n")?;
     site.lab.write_file("config.toml", &CONFIG.replace("4200", "7"))?;
     runner.signal(Signal::SIGHUP)?;
-    assert_eq!(runner.says()?, "nothing changed\n");
+    runner.says("nothing changed\n")?;
     assert_eq!(site.everything()?, running);
 
-    runner.child.stderr = Some(stderr.into_inner());
     runner.unloads()?;
     assert_eq!(site.everything()?, before);
     Ok(())
@@ -56,14 +48,14 @@ fn reloads_at_sighup_and_detaches_at_the_end() -> Result<()> {
 fn leaves_the_program_when_told_to() -> Result<()> {
     let site = site_or_return!();
     let mut runner = Runner::start(&site, CONFIG, "--keep --listen off")?;
-    runner.says()?;
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
     let running = site.everything()?;
     runner.signal(Signal::SIGINT)?;
     assert_eq!(runner.end()?, (Some(0), String::new(), String::new()));
     assert_eq!(site.everything()?, running);
     // The next one takes over.
     let mut runner = Runner::start(&site, CONFIG, "--listen off")?;
-    assert_eq!(runner.says()?, "nothing changed\n");
+    runner.says("nothing changed\n")?;
     runner.signal(Signal::SIGINT)?;
     assert_eq!(
         runner.end()?,
@@ -85,18 +77,11 @@ fn logs_packets_at_debug_and_has_no_code_for_it_otherwise() -> Result<()> {
     let silent = instructions(&site)?;
 
     let mut runner = Runner::start(&site, CONFIG, "--log-level debug --listen off")?;
-    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
     assert!(instructions(&site)? > silent);
     assert_eq!(site.json("status")?["log_level"], "debug");
     site.send(REMOTE, Some(4200))?;
-    let mut stderr = BufReader::new(runner.child.stderr.take().context("its errors")?);
-    let mut line = String::new();
-    stderr.read_line(&mut line)?;
-    assert!(
-        line.starts_with("[DEBUG gre_ebpf] tunnel 1: delivered 33 bytes"),
-        "{line}"
-    );
-    runner.child.stderr = Some(stderr.into_inner());
+    runner.warns("[DEBUG gre_ebpf] tunnel 1: delivered 33 bytes")?;
 
     // A program of a later load does not log here, and is detached all the same.
     site.ok(CONFIG, "load")?;
@@ -113,7 +98,7 @@ fn logs_packets_at_debug_and_has_no_code_for_it_otherwise() -> Result<()> {
 fn one_process_at_a_time_stays() -> Result<()> {
     let site = site_or_return!();
     let mut first = Runner::start(&site, CONFIG, "--listen off")?;
-    first.says()?;
+    first.says("loaded 1 tunnel on wan0 (native)\n")?;
     let line = format!(
         "{ROOT}: `gre-decap run` stays with it already, as process {} (gre-decap); stop that one first, or choose another --root",
         first.child.id()
@@ -127,14 +112,14 @@ fn one_process_at_a_time_stays() -> Result<()> {
     site.ok("", "unload")?;
     site.ok(CONFIG, "load")?;
     first.signal(Signal::SIGHUP)?;
-    assert_eq!(first.says()?, "nothing changed\n");
+    first.says("nothing changed\n")?;
     site.refused(CONFIG, "run --listen off", 1, &line)?;
 
     // A killed one stands in nobody's way.
     first.child.kill()?;
     first.child.wait()?;
     let mut second = Runner::start(&site, CONFIG, "--listen off")?;
-    assert_eq!(second.says()?, "nothing changed\n");
+    second.says("nothing changed\n")?;
     second.signal(Signal::SIGTERM)?;
     assert_eq!(second.end()?.1, "unloaded from wan0\n");
     Ok(())
@@ -145,7 +130,7 @@ fn one_process_at_a_time_stays() -> Result<()> {
 fn what_was_loaded_meanwhile_is_stayed_with() -> Result<()> {
     let site = site_or_return!();
     let mut runner = Runner::start(&site, CONFIG, "--listen off")?;
-    runner.says()?;
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
     site.ok("", "unload")?;
     site.ok(CONFIG, "load")?;
     // It looks when this host changes, at the latest.
@@ -171,12 +156,12 @@ fn what_was_loaded_meanwhile_is_stayed_with() -> Result<()> {
 fn what_another_process_stays_with_is_not_detached() -> Result<()> {
     let site = site_or_return!();
     let mut first = Runner::start(&site, CONFIG, "--listen off")?;
-    first.says()?;
+    first.says("loaded 1 tunnel on wan0 (native)\n")?;
     // It does not look, for the other is to be quicker.
     first.signal(Signal::SIGSTOP)?;
     site.ok("", "unload")?;
     let mut second = Runner::start(&site, CONFIG, "--listen off")?;
-    assert_eq!(second.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    second.says("loaded 1 tunnel on wan0 (native)\n")?;
     let running = site.everything()?;
     first.signal(Signal::SIGTERM)?;
     first.signal(Signal::SIGCONT)?;

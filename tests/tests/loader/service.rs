@@ -66,7 +66,7 @@ fn tells_of_its_start_each_reload_and_its_end() -> Result<()> {
     let manager = Manager::new(&site)?;
     let mut runner = Runner::of(&mut service(&site, "")?)?;
     assert_eq!(manager.hears()?, READY);
-    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
 
     let reload = |config: &str| {
         site.lab.write_file("config.toml", config)?;
@@ -144,10 +144,10 @@ fn tells_that_it_is_alive_for_as_long_as_it_is() -> Result<()> {
 fn goes_on_without_the_service_manager_it_was_told_of() -> Result<()> {
     let site = site_or_return!();
     let mut runner = Runner::of(&mut service(&site, "")?)?;
-    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
     for _ in 0..2 {
         runner.signal(Signal::SIGHUP)?;
-        assert_eq!(runner.says()?, "nothing changed\n");
+        runner.says("nothing changed\n")?;
     }
     runner.signal(Signal::SIGTERM)?;
     let (status, stdout, stderr) = runner.end()?;

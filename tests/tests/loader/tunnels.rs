@@ -1,12 +1,8 @@
 //! Tunnels shown, added, removed, enabled and disabled while they run.
 
-use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, ensure};
-use gre_tests::lab::PATIENCE;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -322,29 +318,11 @@ fn tunnels_are_changed_only_where_they_run() -> Result<()> {
     Ok(())
 }
 
-/// Whether there is something to read, in reasonable time.
-fn comes(pipe: &impl AsFd) -> Result<bool> {
-    let mut ready = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-    Ok(poll(&mut ready, PollTimeout::try_from(PATIENCE)?)? > 0)
-}
-
 /// Whoever changes tunnels, the process that stays shows them, follows their next hops, and goes on logging.
 #[test]
 fn run_knows_what_others_change() -> Result<()> {
     let site = site_or_return!();
-    let mut runner = Runner::start(&site, CONFIG, "--log-level debug")?;
-    runner.says()?;
-    runner.says()?;
-    let mut stderr = BufReader::new(runner.child.stderr.take().context("its errors")?);
-    let mut logs = |wanted: &str| -> Result<()> {
-        let mut line = String::new();
-        while !line.contains(wanted) {
-            line.clear();
-            let is_silent = stderr.buffer().is_empty() && !comes(stderr.get_ref())?;
-            ensure!(!is_silent && stderr.read_line(&mut line)? > 0, "no {wanted}");
-        }
-        Ok(())
-    };
+    let mut runner = Runner::serving(&site, CONFIG, "--log-level debug")?;
     let scrape = || -> Result<String> { Ok(ask(&site, DEFAULT, "GET /metrics")?.body) };
     for (id, add, source) in [
         (2, ADD, STRANGER),
@@ -359,7 +337,7 @@ fn run_knows_what_others_change() -> Result<()> {
         site.ok("", add)?;
         site.send(source, None)?;
         site.stats_with(name, 1)?;
-        logs(&format!("tunnel {id}: delivered 33 bytes"))?;
+        runner.logs(&format!("tunnel {id}: delivered 33 bytes"))?;
         let text = scrape()?;
         let sample = format!("gre_decap_packets_total{{tunnel=\"{name}\"}} 1\n");
         assert!(text.contains(&sample), "{text}");
@@ -369,7 +347,7 @@ fn run_knows_what_others_change() -> Result<()> {
     // Its file brings back what that says.
     site.lab.write_file("config.toml", CONFIG)?;
     runner.signal(Signal::SIGHUP)?;
-    assert_eq!(runner.says()?, "loaded 1 tunnel on wan0 (native)\n");
+    runner.says("loaded 1 tunnel on wan0 (native)\n")?;
     assert_eq!(names(&site)?, ["scrub-fra"]);
     runner.signal(Signal::SIGTERM)?;
     assert!(runner.child.wait()?.success());
