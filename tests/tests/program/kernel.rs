@@ -1,5 +1,8 @@
 //! The program in the kernel, with a configuration's maps, ready to be given frames.
 
+mod counted;
+mod egress;
+
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -7,27 +10,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
+use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramError, ProgramInfo, TestRun, TestRunOptions, Xdp};
-use aya::util::nr_cpus;
-use gre_common::Reason;
 use gre_common::counters::Counters;
 use gre_common::few::MOST;
-use gre_common::maps::{BUCKETS, COUNTERS, EGRESS_CLAMPED, MAX_EGRESS, READER, SEQUENCES};
-use gre_common::sample::Bucket;
+use gre_common::maps::{COUNTERS, READER, SEQUENCES};
 use gre_common::sequence::SequenceState;
 use gre_user::bpf::{AttachMode, InterfaceLink};
-use gre_user::clamps::Clamps;
-use gre_user::config::{ClampMss, Config};
+use gre_user::config::Config;
 use gre_user::datapath::Datapath;
-use gre_user::host::Interface;
 use gre_user::host::cpus::online_cpus;
 use gre_user::settings::{LogLevel, Settings};
 use gre_user::surroundings::Surroundings;
 use gre_user::tables::{Ids, Tables};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::support::outcome::{Counted, Counter, Outcome};
+use crate::support::outcome::{Counted, Outcome};
 
 /// `enum xdp_action` of linux/bpf.h.
 pub(crate) const XDP_DROP: u32 = 1;
@@ -154,68 +152,11 @@ impl Kernel {
         self.run_with(frame, None)
     }
 
-    /// Loads the program for ways out, to lower the MSS of what leaves by the loopback interface, which is where test runs leave.
-    pub(crate) fn load_egress(&mut self, mss: u16) -> Result<()> {
-        let loopback = Interface::by_name("lo")?.context("there is a loopback interface")?;
-        let tables = Tables::default();
-        let clamps = Clamps::of(&tables, [(&loopback, ClampMss::Bytes(mss))].into_iter());
-        self.datapath.load_egress(&clamps)
-    }
-
-    /// Fills the counts of ways out up with those of interfaces that are gone.
-    pub(crate) fn fill_egress_counts(&mut self) -> Result<()> {
-        let mut clamped: PerCpuHashMap<_, u32, u64> =
-            PerCpuHashMap::try_from(map(self.datapath.ebpf(), EGRESS_CLAMPED)?)?;
-        let cpus = nr_cpus().map_err(|(_, error)| error)?;
-        for index in 0..MAX_EGRESS {
-            clamped.insert(100_000 + index, PerCpuValues::try_from(vec![0; cpus])?, 0)?;
-        }
-        Ok(())
-    }
-
-    /// Runs the program for ways out on a frame: what it returned, the frame after it, and how many SYNs it has counted so far.
-    pub(crate) fn run_egress(&mut self, frame: &[u8]) -> Result<(u32, Vec<u8>, u64)> {
-        let mut out = vec![0; frame.len()];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ..TestRunOptions::new()
-        };
-        let result = self
-            .datapath
-            .egress()?
-            .test_run(options)
-            .context("test-run the way out")?;
-        out.truncate(result.data_size_out as usize);
-        let clamped: PerCpuHashMap<_, u32, u64> = PerCpuHashMap::try_from(map(self.datapath.ebpf(), EGRESS_CLAMPED)?)?;
-        let mut count = 0;
-        for entry in clamped.iter() {
-            count += entry?.1.iter().sum::<u64>();
-        }
-        Ok((result.return_value, out, count))
-    }
-
     /// Lets somebody watch what is refused, or nobody.
     pub(crate) fn watch(&mut self, watched: bool) -> Result<()> {
         let until = if watched { u64::MAX } else { 0 };
         let mut reader: Array<_, u64> = Array::try_from(map(self.datapath.ebpf(), READER)?)?;
         reader.set(0, until, 0).context("write the lease")
-    }
-
-    /// How many packets were not sampled for this reason, because there were too many.
-    pub(crate) fn judged(&mut self, reason: Reason) -> Result<u64> {
-        let buckets: PerCpuArray<_, Bucket> = PerCpuArray::try_from(map(self.datapath.ebpf(), BUCKETS)?)?;
-        let values = buckets.get(&(reason as u32), 0).context("read the limits")?;
-        Ok(values.iter().map(|bucket| bucket.swallowed).sum())
-    }
-
-    /// How often a reason was counted, for whatever tunnel.
-    pub(crate) fn counted(&self, reason: Reason) -> Result<u64> {
-        Ok(self
-            .read()?
-            .iter()
-            .map(|counters| counters.reasons[reason as usize])
-            .sum())
     }
 
     /// Runs the program so often on a frame that it does not change, and gives what one run took on average, in nanoseconds.
@@ -332,94 +273,6 @@ impl Kernel {
         let result = program.test_run(options)?;
         out.truncate(result.data_size_out as usize);
         Ok((result.return_value, out))
-    }
-
-    /// How much the counters have gone up since last asked. When a tunnel's last packet was delivered must be told with it,
-    /// and be between `before` and `after`.
-    fn newly_counted(&mut self, before: u64, after: u64) -> Result<Counted> {
-        let now = self.read()?;
-        let mut counted = Counted::new();
-        for ((id, new), old) in (0..).zip(&now).zip(&self.seen) {
-            let mut add = |counter, new: u64, old: u64| {
-                if new != old {
-                    counted.insert((id, counter), new.wrapping_sub(old));
-                }
-            };
-            add(Counter::Packets, new.packets, old.packets);
-            add(Counter::Bytes, new.bytes, old.bytes);
-            add(Counter::OuterBytes, new.outer_bytes, old.outer_bytes);
-            add(Counter::MssClamped, new.mss_clamped, old.mss_clamped);
-            for ((reason, new), old) in Reason::ALL.iter().zip(new.reasons).zip(old.reasons) {
-                add(Counter::of(*reason), new, old);
-            }
-            let right = if new.packets == old.packets {
-                new.last_seen == old.last_seen
-            } else {
-                (before - TICK..=after).contains(&new.last_seen)
-            };
-            ensure!(
-                right,
-                "last_seen of tunnel {id} went from {} to {} between {before} and {after}",
-                old.last_seen,
-                new.last_seen
-            );
-        }
-        self.seen = now;
-        Ok(counted)
-    }
-
-    /// The counters of no tunnel and of all tunnels, each summed over the CPUs.
-    fn read(&self) -> Result<Vec<Counters>> {
-        (0..=self.tunnels).map(|id| self.counters_of(id)).collect()
-    }
-
-    fn counters_of(&self, id: u32) -> Result<Counters> {
-        let mut sum = Counters::ZERO;
-        let values = self
-            .counters
-            .get(&id, 0)
-            .with_context(|| format!("counters of tunnel {id}"))?;
-        values.iter().for_each(|cpu| sum.add(cpu));
-        Ok(sum)
-    }
-
-    /// Checks that nothing was ever counted, or numbered, for a tunnel that is none.
-    pub(crate) fn check_unused(&self) -> Result<()> {
-        for id in self.tunnels + 1..=self.max_tunnels {
-            ensure!(
-                self.counters_of(id)? == Counters::ZERO,
-                "counters of tunnel {id}, which is none"
-            );
-        }
-        for id in (self.tunnels + 1..=self.max_tunnels).chain([0]) {
-            let state = self.sequences.get(&id, 0)?;
-            ensure!(
-                state == SequenceState::default(),
-                "sequence state of tunnel {id}, which is none"
-            );
-        }
-        Ok(())
-    }
-
-    /// The state of every tunnel's sequence numbers, from id 1 on.
-    pub(crate) fn sequences(&self) -> Result<Vec<SequenceState>> {
-        (1..=self.tunnels)
-            .map(|id| {
-                self.sequences
-                    .get(&id, 0)
-                    .with_context(|| format!("sequence state of tunnel {id}"))
-            })
-            .collect()
-    }
-
-    /// Gives every tunnel this state of its sequence numbers.
-    pub(crate) fn set_sequences(&mut self, state: SequenceState) -> Result<()> {
-        for id in 1..=self.tunnels {
-            self.sequences
-                .set(id, state, 0)
-                .with_context(|| format!("sequence state of tunnel {id}"))?;
-        }
-        Ok(())
     }
 }
 
