@@ -5,19 +5,20 @@
 //! for userspace, or looked at only once that element is there. Any other change takes a generation of its own: so do all changes
 //! of tunnels that are [few](gre_common::few), which are part of the program, and those that make them few, or too many for that.
 
-use std::collections::{HashMap as StdHashMap, HashSet};
-use std::hash::Hash;
-use std::path::PathBuf;
+mod elements;
+
+use std::collections::HashSet;
 
 use anyhow::{Context, Result, anyhow};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{HashMap, LpmTrie, MapData, MapError};
+use aya::maps::{LpmTrie, MapData};
 use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
 use gre_common::maps::{FORMER, NAMES, NEXT_HOPS, TunnelName};
 use gre_common::target::NextHop;
 use gre_common::tunnel::Tunnel;
 
+use self::elements::{Elements, Pinned, cannot_write, gone, missing, removed};
 use super::kernel::{Names, V4, V6, padded};
 use super::{Address, Entries, Onward, Tables, open};
 use crate::state::Generation;
@@ -45,13 +46,6 @@ struct EntriesChange<A: Address> {
     changes_locals: bool,
     /// Whether there is a change of tunnels that packets are compared with, before it or after.
     changes_compared: bool,
-}
-
-/// What must be written into one map.
-#[derive(Debug)]
-struct Elements<K, V> {
-    put: Vec<(K, V)>,
-    gone: Vec<K>,
 }
 
 impl Tables {
@@ -202,78 +196,6 @@ where
         }
         Pinned::open(generation, names.locals)?.carry_out(self.locals)
     }
-}
-
-impl<K, V> Elements<K, V> {
-    fn len(&self) -> usize {
-        self.put.len() + self.gone.len()
-    }
-}
-
-impl<K: Copy + Eq + Hash, V: Clone + PartialEq> Elements<K, V> {
-    fn between(old: &StdHashMap<K, V>, new: &StdHashMap<K, V>) -> Self {
-        Self {
-            put: missing(new, |key| old.get(key)),
-            gone: gone(old.keys(), |key| new.contains_key(key)),
-        }
-    }
-}
-
-/// The elements that the old map lacks, or has otherwise.
-fn missing<'a, K: Copy + 'a, V: Clone + PartialEq + 'a>(
-    new: impl IntoIterator<Item = (&'a K, &'a V)>,
-    old: impl Fn(&K) -> Option<&'a V>,
-) -> Vec<(K, V)> {
-    let missing = new.into_iter().filter(|(key, value)| old(key) != Some(value));
-    missing.map(|(key, value)| (*key, value.clone())).collect()
-}
-
-/// The keys that the new map lacks.
-fn gone<'a, K: Copy + 'a>(old: impl Iterator<Item = &'a K>, new: impl Fn(&K) -> bool) -> Vec<K> {
-    old.copied().filter(|key| !new(key)).collect()
-}
-
-/// A pinned hash map.
-struct Pinned<K, V> {
-    path: PathBuf,
-    map: HashMap<MapData, K, V>,
-}
-
-impl<K: Pod, V: Pod> Pinned<K, V> {
-    fn open(generation: &Generation, name: &str) -> Result<Self> {
-        let path = generation.map(name);
-        let map = open(&path)?;
-        Ok(Self { path, map })
-    }
-
-    fn carry_out(mut self, change: Elements<K, V>) -> Result<()> {
-        change
-            .put
-            .into_iter()
-            .try_for_each(|(key, value)| self.put(key, value))?;
-        change.gone.into_iter().try_for_each(|key| self.remove(key))
-    }
-
-    fn put(&mut self, key: K, value: V) -> Result<()> {
-        self.map.insert(key, value, 0).with_context(|| cannot_write(&self.path))
-    }
-
-    fn remove(&mut self, key: K) -> Result<()> {
-        removed(self.map.remove(&key)).with_context(|| cannot_write(&self.path))
-    }
-}
-
-/// What is not there needs no removing.
-fn removed(result: Result<(), MapError>) -> Result<(), MapError> {
-    match result {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        result => result,
-    }
-}
-
-fn cannot_write(path: &std::path::Path) -> String {
-    format!("{}: cannot be written", path.display())
 }
 
 #[cfg(test)]
