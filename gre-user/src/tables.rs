@@ -1,31 +1,33 @@
 //! What the datapath looks packets up in: the content of the tunnel maps, made from a configuration or read from the
 //! kernel. Equal values are equal behaviour.
 
+mod address;
 mod change;
 mod cores;
 mod few;
 mod ids;
 mod kernel;
 mod next_hop;
+mod overhead;
 mod policy;
 mod protect;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use anyhow::Result;
-use aya::Pod;
 use gre_common::endian::Be32;
 use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
-use gre_common::tunnel::{ChecksumPolicy, Deliver, InnerTypes, Tunnel};
+use gre_common::tunnel::{Deliver, InnerTypes, Tunnel};
 use ipnet::IpNet;
 
 use crate::config::{self, Config, Keepalive};
 
+use self::address::{v4, v6};
 use self::cores::CoreLists;
 
+pub use self::address::Address;
 pub(crate) use self::few::Few;
 pub use self::ids::Ids;
 pub use self::kernel::read_names;
@@ -67,45 +69,6 @@ pub struct Entries<A: Address> {
     pub prefixes: HashMap<EndpointsPrefix<A>, Tunnel>,
     /// How many tunnels each local address has.
     pub locals: HashMap<A, u32>,
-}
-
-/// An address as the maps hold it.
-pub trait Address: Pod + Eq + Hash {
-    /// The address for people.
-    fn to_ip(self) -> IpAddr;
-
-    /// Its first bits, followed by zeros.
-    fn prefix(self, bits: u32) -> Self;
-}
-
-impl Address for Ipv4 {
-    fn to_ip(self) -> IpAddr {
-        Ipv4Addr::from_bits(self[0].get()).into()
-    }
-
-    fn prefix(self, bits: u32) -> Self {
-        prefix(self, bits)
-    }
-}
-
-impl Address for Ipv6 {
-    fn to_ip(self) -> IpAddr {
-        Ipv6Addr::from(self.map(Be32::to_bytes).concat().try_into().unwrap_or([0; 16])).into()
-    }
-
-    fn prefix(self, bits: u32) -> Self {
-        prefix(self, bits)
-    }
-}
-
-fn prefix<const WORDS: usize>(address: [Be32; WORDS], bits: u32) -> [Be32; WORDS] {
-    let mut left = bits;
-    address.map(|word| {
-        let here = left.min(u32::BITS);
-        left -= here;
-        let mask = u32::MAX.checked_shl(u32::BITS - here).unwrap_or(0);
-        Be32::new(word.get() & mask)
-    })
 }
 
 impl Tables {
@@ -184,14 +147,6 @@ impl Tables {
         self.values().any(|tunnel| tunnel.policy.mss() != 0)
     }
 
-    /// Bytes that the tunnel adds whose headers are longest: from the outer IP header to the inner one, with the fields that its
-    /// packets must have.
-    pub fn overhead(&self) -> u32 {
-        let v4 = self.v4.keyed().map(|(key, tunnel)| overhead(IPV4_HEADER, key, tunnel));
-        let v6 = self.v6.keyed().map(|(key, tunnel)| overhead(IPV6_HEADER, key, tunnel));
-        v4.chain(v6).max().unwrap_or(0)
-    }
-
     /// What each tunnel may carry, by its id.
     pub fn inner(&self) -> HashMap<u32, InnerTypes> {
         self.values().map(|tunnel| (tunnel.id, tunnel.policy.inner())).collect()
@@ -209,15 +164,6 @@ impl Tables {
 }
 
 impl<A: Address> Entries<A> {
-    /// Whether packets must have a key, for each tunnel.
-    fn keyed(&self) -> impl Iterator<Item = (bool, &Tunnel)> {
-        let exact = self.exact.iter();
-        let prefixes = self.prefixes.iter().map(|(prefix, tunnel)| (&prefix.endpoints, tunnel));
-        exact
-            .chain(prefixes)
-            .map(|(endpoints, tunnel)| (endpoints.key().is_some(), tunnel))
-    }
-
     fn values(&self) -> impl Iterator<Item = &Tunnel> {
         self.exact.values().chain(self.prefixes.values())
     }
@@ -237,28 +183,6 @@ impl<A: Address> Entries<A> {
     }
 }
 
-// Bytes of headers, and of each optional field of GRE's.
-const IPV4_HEADER: u32 = 20;
-const IPV6_HEADER: u32 = 40;
-const GRE_HEADER: u32 = 4;
-const GRE_FIELD: u32 = 4;
-const ETHERNET_HEADER: u32 = 14;
-const MPLS_LABEL: u32 = 4;
-
-fn overhead(ip: u32, has_key: bool, tunnel: &Tunnel) -> u32 {
-    let policy = tunnel.policy;
-    let fields = [has_key, policy.checksum() == ChecksumPolicy::Required, policy.ordered()];
-    let fields = fields.into_iter().filter(|is_there| *is_there).count() as u32;
-    let within = if policy.inner().contains(InnerTypes::ETHERNET) {
-        ETHERNET_HEADER
-    } else if policy.inner().contains(InnerTypes::MPLS) {
-        MPLS_LABEL
-    } else {
-        0
-    };
-    ip + GRE_HEADER + fields * GRE_FIELD + within
-}
-
 // Not derived, which would ask the address for a default too.
 impl<A: Address> Default for Entries<A> {
     fn default() -> Self {
@@ -270,22 +194,14 @@ impl<A: Address> Default for Entries<A> {
     }
 }
 
-fn v4(address: Ipv4Addr) -> Ipv4 {
-    [Be32::new(address.to_bits())]
-}
-
-fn v6(address: Ipv6Addr) -> Ipv6 {
-    let bits = address.to_bits();
-    [96, 64, 32, 0].map(|shift| Be32::new((bits >> shift) as u32))
-}
-
 #[cfg(test)]
 mod tests {
-    use gre_common::tunnel::{Cores, Policy};
+    use gre_common::tunnel::{ChecksumPolicy, Cores, Policy};
 
     use super::*;
 
-    fn tables(text: &str) -> Tables {
+    /// Those of a file.
+    pub(super) fn tables(text: &str) -> Tables {
         let config = Config::from_str(text, "test").unwrap();
         let ids = Ids::assign(
             config.tunnels.iter().map(|tunnel| tunnel.name.as_str()),
@@ -364,30 +280,6 @@ mod tests {
     }
 
     #[test]
-    fn overhead_is_that_of_the_longest_headers() {
-        let with = |local: &str, lines: &str| {
-            format!("[[tunnel]]\nname = '{local}{lines:.3}'\nlocal = '{local}'\nremote = 'any'\n{lines}\n")
-        };
-        assert_eq!(tables("").overhead(), 0);
-        let (v4, v6) = ("198.51.100.20", "2001:db8::1");
-        for (lines, bytes) in [
-            ("", 24),
-            ("checksum = 'optional'", 24),
-            ("key = 0", 28),
-            ("checksum = 'required'", 28),
-            ("sequence = 'ordered'", 28),
-            ("key = 7\nchecksum = 'required'\nsequence = 'ordered'", 36),
-            ("inner = ['ipv4', 'ethernet']", 38),
-            ("inner = ['mpls']", 28),
-        ] {
-            assert_eq!(tables(&with(v4, lines)).overhead(), bytes, "{lines}");
-            assert_eq!(tables(&with(v6, lines)).overhead(), bytes + 20, "{lines}");
-            let both = with(v6, "") + &with(v4, lines);
-            assert_eq!(tables(&both).overhead(), bytes.max(44), "{lines}");
-        }
-    }
-
-    #[test]
     fn only_prefixes_need_the_prefix_look_up() {
         let text = "[[tunnel]]\nname = 'a'\nlocal = '198.51.100.20'\nremote = '203.0.113.10'";
         assert!(!tables(text).have_prefixes());
@@ -411,35 +303,5 @@ mod tests {
         assert_eq!(tables.onward, BTreeMap::from([(2, onward)]));
         let ip = InnerTypes::IPV4.union(InnerTypes::IPV6);
         assert_eq!(tables.inner(), HashMap::from([(1, ip), (2, InnerTypes::MPLS)]));
-    }
-
-    #[test]
-    fn prefixes_are_cut() {
-        for (text, bits, cut) in [
-            ("203.0.113.129", 32, "203.0.113.129"),
-            ("203.0.113.129", 25, "203.0.113.128"),
-            ("203.0.113.129", 0, "0.0.0.0"),
-            ("2001:db8:1:2:ffff::9", 65, "2001:db8:1:2:8000::"),
-            ("2001:db8:1:2:ffff::9", 128, "2001:db8:1:2:ffff::9"),
-            ("2001:db8::", 0, "::"),
-        ] {
-            let back = match text.parse().unwrap() {
-                IpAddr::V4(address) => v4(address).prefix(bits).to_ip(),
-                IpAddr::V6(address) => v6(address).prefix(bits).to_ip(),
-            };
-            assert_eq!(back, cut.parse::<IpAddr>().unwrap(), "{text}/{bits}");
-        }
-    }
-
-    #[test]
-    fn addresses_survive() {
-        for text in ["198.51.100.20", "0.0.0.0", "2001:db8:1:2:3:4:5:6", "::"] {
-            let ip: IpAddr = text.parse().unwrap();
-            let back = match ip {
-                IpAddr::V4(address) => v4(address).to_ip(),
-                IpAddr::V6(address) => v6(address).to_ip(),
-            };
-            assert_eq!(back, ip);
-        }
     }
 }
