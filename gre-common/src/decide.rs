@@ -9,12 +9,12 @@ use crate::{
     gre::Gre,
     inner,
     keepalive::Returning,
-    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac},
+    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac, VlanTags},
     outer::{self, Outer, Payload},
     protect::{Guard, Inner, Passage},
     sequence::Order,
     tunnel::{ChecksumPolicy, Deliver, InnerTypes, Tunnel},
-    usual::{Candidate, Headers, Usual},
+    usual::{Candidate, Field, Field4, Form, Headers, Outer4, Outer6, OuterHeader, Plain4, Usual},
 };
 
 /// Notes the verdict.
@@ -35,7 +35,7 @@ impl Carrier for Note {
         Verdict::Deliver(delivery)
     }
 
-    fn deliver_usual(self, _: &Headers, usual: Usual) -> Verdict {
+    fn deliver_usual<F: Form>(self, usual: Usual<'_, F>) -> Verdict {
         Verdict::Deliver(usual.delivery())
     }
 
@@ -52,7 +52,7 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T) -> Verdict {
     decide_at_once(packet, tables, Note).unwrap_or_else(|| decide_in_full(packet, tables, Note))
 }
 
-/// Decides on what most packets are: nobody's GRE, or of [the usual form](crate::usual) without a fault. `None` leaves the rest, of
+/// Decides on what most packets are: nobody's GRE, or of [a usual form](crate::usual) without a fault. `None` leaves the rest, of
 /// which nothing was changed or counted, to [`decide_in_full`], which decides the same of any packet.
 #[inline(always)]
 pub fn decide_at_once<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, carrier: C) -> Option<C::Done> {
@@ -62,62 +62,101 @@ pub fn decide_at_once<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, 
     if !may_be_gre {
         return Some(without_tunnel(packet, tables, carrier, link, None));
     }
-    if link != Usual::LINK {
-        return None;
+    match (link.ether_type, link.tags) {
+        (ETHER_TYPE_IPV4, VlanTags::None) => {
+            let headers = packet.beginning::<Plain4>()?;
+            match headers.field()? {
+                Field::None => decide_usual(packet, tables, carrier, headers, Field::None),
+                field => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, field),
+            }
+        }
+        (ETHER_TYPE_IPV4, VlanTags::One) => decide_fieldless::<_, _, _, 1, Outer4>(packet, tables, carrier),
+        (ETHER_TYPE_IPV4, VlanTags::Two) if tables.takes_doubly_tagged() => {
+            decide_fieldless::<_, _, _, 2, Outer4>(packet, tables, carrier)
+        }
+        (ETHER_TYPE_IPV6, VlanTags::None) => decide_fieldless::<_, _, _, 0, Outer6>(packet, tables, carrier),
+        _ => None,
     }
-    let headers = packet.beginning::<Headers>()?;
-    let candidate = Candidate::read(packet, headers)?;
-    let (local, remote) = candidate.ends();
-    let Some(tunnel) = tables.usual4(local, remote) else {
-        return Some(unmatched(packet, tables, carrier, link, &local, unknown(tables)));
+}
+
+/// The same of a frame with so many VLAN tags and such an outer header, if its GRE has no optional field.
+#[inline(always)]
+fn decide_fieldless<P: Packet, T: Tables, C: Carrier, const TAGS: usize, O: OuterHeader<Address: Family>>(
+    packet: &P,
+    tables: &T,
+    carrier: C,
+) -> Option<C::Done> {
+    let headers = packet.beginning::<Headers<TAGS, O, 0>>()?;
+    match headers.field()? {
+        Field::None => decide_usual(packet, tables, carrier, headers, Field::None),
+        Field::Key | Field::Number => None,
+    }
+}
+
+/// The same of a frame with these headers, whose GRE has this optional field.
+#[inline(always)]
+fn decide_usual<
+    P: Packet,
+    T: Tables,
+    C: Carrier,
+    const TAGS: usize,
+    O: OuterHeader<Address: Family>,
+    const FIELDS: usize,
+>(
+    packet: &P,
+    tables: &T,
+    carrier: C,
+    headers: &Headers<TAGS, O, FIELDS>,
+    field: Field,
+) -> Option<C::Done> {
+    let candidate = Candidate::read(packet, headers, field)?;
+    let endpoints = candidate.endpoints();
+    let Some(tunnel) = O::Address::usual(tables, &endpoints) else {
+        let reason = unknown(tables);
+        let link = <Headers<TAGS, O, FIELDS> as Form>::LINK;
+        return Some(unmatched(packet, tables, carrier, link, &endpoints.local, reason));
     };
-    if !tunnel.takes_usual() {
+    if !tunnel.takes_usual(field == Field::Number) {
         return None;
     }
     if tunnel.policy.deliver() == Deliver::Stack {
-        let judged = judge_usual(packet, tables, tunnel, &candidate)?;
-        return Some(conclude_usual(
-            carrier,
-            headers,
-            judged,
-            candidate.by(tunnel, Deliver::Stack),
-        ));
+        return conclude_usual(packet, tables, carrier, &candidate, tunnel, Deliver::Stack);
     }
     if !tables.forwards() || !tables.is_own_mac(headers.addressee()) {
         return None;
     }
-    let judged = judge_usual(packet, tables, tunnel, &candidate)?;
-    Some(conclude_usual(
-        carrier,
-        headers,
-        judged,
-        candidate.by(tunnel, tunnel.policy.deliver()),
-    ))
+    conclude_usual(packet, tables, carrier, &candidate, tunnel, tunnel.policy.deliver())
 }
 
-/// The rules of protection on a packet of the usual form; `None` if something is to be noted of it.
+/// The rest, once nothing but protection can leave a packet to the general way. Its number is judged when that does not either: the
+/// state would be moved twice.
 #[inline(always)]
-fn judge_usual<P: Packet, T: Tables>(
+fn conclude_usual<P: Packet, T: Tables, C: Carrier, const TAGS: usize, O: OuterHeader, const FIELDS: usize>(
     packet: &P,
     tables: &T,
+    carrier: C,
+    candidate: &Candidate<'_, TAGS, O, FIELDS>,
     tunnel: Tunnel,
-    candidate: &Candidate,
-) -> Option<Result<(), Reason>> {
+    deliver: Deliver,
+) -> Option<C::Done> {
+    let judged = judge_usual(packet, tables, &candidate.inner(tunnel))?;
+    let ordered = check_sequence(tables, candidate.number(), tunnel);
+    Some(match ordered.and_then(|restart| judged.map(|()| restart)) {
+        Ok(restart) => carrier.deliver_usual(candidate.by(tunnel, restart, deliver)),
+        Err(reason) => carrier.refuse(tunnel.id, reason),
+    })
+}
+
+/// The rules of protection on a packet of a usual form; `None` if something is to be noted of it.
+#[inline(always)]
+fn judge_usual<P: Packet, T: Tables>(packet: &P, tables: &T, inner: &Inner) -> Option<Result<(), Reason>> {
     if tables.inner_destinations() == Guard::Off {
         return Some(Ok(()));
     }
-    match tables.judge_inner(packet, &candidate.inner(tunnel)).settle() {
+    match tables.judge_inner(packet, inner).settle() {
         Ok(Passage::PLAIN) => Some(Ok(())),
         Ok(_) => None,
         Err(reason) => Some(Err(reason)),
-    }
-}
-
-#[inline(always)]
-fn conclude_usual<C: Carrier>(carrier: C, headers: &Headers, judged: Result<(), Reason>, usual: Usual) -> C::Done {
-    match judged {
-        Ok(()) => carrier.deliver_usual(headers, usual),
-        Err(reason) => carrier.refuse(usual.tunnel, reason),
     }
 }
 
@@ -147,6 +186,7 @@ pub fn decide_in_full<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, 
 /// An address family, as far as look-ups are concerned.
 trait Family: Address {
     fn tunnel<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel>;
+    fn usual<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel>;
     fn is_local<T: Tables>(&self, tables: &T) -> bool;
 }
 
@@ -154,6 +194,10 @@ impl Family for Ipv4 {
     #[inline(always)]
     fn tunnel<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel> {
         tables.tunnel4(endpoints)
+    }
+    #[inline(always)]
+    fn usual<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel> {
+        tables.usual4(endpoints)
     }
     #[inline(always)]
     fn is_local<T: Tables>(&self, tables: &T) -> bool {
@@ -165,6 +209,10 @@ impl Family for Ipv6 {
     #[inline(always)]
     fn tunnel<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel> {
         tables.tunnel6(endpoints)
+    }
+    #[inline(always)]
+    fn usual<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel> {
+        tables.usual6(endpoints)
     }
     #[inline(always)]
     fn is_local<T: Tables>(&self, tables: &T) -> bool {
@@ -287,7 +335,7 @@ fn check<P: Packet, T: Tables, A: Address>(
     }
     check_addressee(packet, tables, tunnel)?;
     check_checksum(packet, at, gre, tunnel)?;
-    let restart = check_sequence(tables, gre, tunnel)?;
+    let restart = check_sequence(tables, gre.sequence(), tunnel)?;
     let kind = match InnerTypes::of(gre.protocol) {
         Some(kind) if tunnel.policy.inner().contains(kind) => kind,
         _ => return Err(Reason::InnerProtocol),
@@ -358,14 +406,14 @@ fn check_checksum<P: Packet>(packet: &P, at: &Payload, gre: &Gre, tunnel: Tunnel
 
 /// Row 13. An absent number is no sign of a restart: it never moves the state. Gives whether the sender has restarted.
 #[inline(always)]
-fn check_sequence<T: Tables>(tables: &T, gre: &Gre, tunnel: Tunnel) -> Result<bool, Reason> {
+fn check_sequence<T: Tables>(tables: &T, number: Option<u32>, tunnel: Tunnel) -> Result<bool, Reason> {
     if !tunnel.policy.ordered() {
-        if let Some(number) = gre.sequence() {
+        if let Some(number) = number {
             tables.arrived(tunnel.id, number);
         }
         return Ok(false);
     }
-    match tables.order(tunnel.id, gre.sequence().ok_or(Reason::Sequence)?) {
+    match tables.order(tunnel.id, number.ok_or(Reason::Sequence)?) {
         Order::InOrder => Ok(false),
         Order::Restart => Ok(true),
         Order::Late => Err(Reason::Sequence),

@@ -13,12 +13,20 @@ use crate::{
 pub trait Tables {
     /// The most specific tunnel for an IPv4 packet's endpoints.
     fn tunnel4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel>;
-    /// The same for a packet of [the usual form](crate::usual), which has no key.
-    fn usual4(&self, local: Ipv4, remote: Ipv4) -> Option<Tunnel> {
-        self.tunnel4(&Endpoints::new(local, remote, None))
-    }
     /// The most specific tunnel for an IPv6 packet's endpoints.
     fn tunnel6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel>;
+    /// The same for an IPv4 packet of [a usual form](crate::usual).
+    fn usual4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel> {
+        self.tunnel4(endpoints)
+    }
+    /// The same for an IPv6 packet of a usual form.
+    fn usual6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel> {
+        self.tunnel6(endpoints)
+    }
+    /// Whether frames with two VLAN tags may go a usual way.
+    fn takes_doubly_tagged(&self) -> bool {
+        true
+    }
     /// Whether any tunnel has this local address.
     fn is_local4(&self, address: &Ipv4) -> bool;
     /// Whether any tunnel has this local address.

@@ -24,10 +24,11 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Whether it delivers IPv4 in GRE without any field as it is, on the same core.
+    /// Whether it delivers IPv4 in GRE without a checksum as it is, on the same core. A tunnel that enforces order takes nothing that is
+    /// not `numbered`.
     #[inline(always)]
-    pub fn takes_usual(&self) -> bool {
-        self.policy.takes_usual() && self.cores == Cores::NONE
+    pub fn takes_usual(&self, numbered: bool) -> bool {
+        self.policy.takes_usual(numbered) && self.cores == Cores::NONE
     }
 }
 
@@ -226,12 +227,13 @@ impl Policy {
         self.0 & Self::PROBES != 0
     }
 
-    /// Whether IPv4 in GRE without any field is delivered as it is.
+    /// Whether IPv4 in GRE without a checksum, `numbered` or not, is delivered as it is.
     #[inline(always)]
-    const fn takes_usual(self) -> bool {
+    const fn takes_usual(self, numbered: bool) -> bool {
         const V4: u32 = InnerTypes::IPV4.0 << Policy::INNER_SHIFT;
         const MSS: u32 = u32::MAX << Policy::MSS_SHIFT;
-        let asked = Self::ENABLED | Self::ORDERED | V4 | Self::BYPASS | Self::PROBES | MSS;
+        let ordered = if numbered { 0 } else { Self::ORDERED };
+        let asked = Self::ENABLED | ordered | V4 | Self::BYPASS | Self::PROBES | MSS;
         self.0 & asked == Self::ENABLED | V4 && self.0 & Self::CHECKSUM != ChecksumPolicy::Required as u32
     }
 

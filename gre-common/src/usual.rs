@@ -1,39 +1,92 @@
-//! The packets that nearly all of most tunnels' are: no VLAN tag, IPv4 without options that is no fragment, GRE without any field,
-//! IPv4 without options inside, delivered as it is, on the same core. One check of the frame's length and offsets that are constants
-//! tell; all that [`decide`](crate::decide()) asks is asked in the form that it then has. Whatever differs, or has anything wrong,
-//! is left to the general way, which decides on it from the beginning.
+//! The packets that nearly all of most tunnels' are: IPv4 without options that is no fragment, or IPv6 without extension headers; GRE
+//! without any field, or with a key or a sequence number alone; IPv4 without options inside, delivered as it is, on the same core. For
+//! each [`Form`] of them one check of the frame's length and offsets that are constants tell; all that [`decide`](crate::decide()) asks is
+//! asked in the form that it then has. Whatever differs, or has anything wrong, is left to the general way, which decides on it from the
+//! beginning.
+//!
+//! Each form is code of its own, so there are only those that differ from the plainest, [`Plain4`], in one thing: [`Field4`], [`Tagged4`],
+//! [`DoublyTagged4`] and [`Plain6`].
 
-use network_types::{eth::EthHdr, ip::Ipv4Hdr};
+use network_types::{
+    eth::EthHdr,
+    ip::{IpProto, Ipv4Hdr},
+};
 
 use crate::{
     Delivery, Packet, checksum,
     endian::{Be16, Be32},
-    endpoints::Ipv4,
-    gre::GreHdr,
+    endpoints::{Endpoints, Ipv4, Ipv6},
     inner::Remark,
-    link::{ETHER_TYPE_IPV4, Link, Mac, VlanTags},
+    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac, VlanTag, VlanTags},
+    plain::Plain,
     protect::{Inner, Passage},
     tunnel::{Cores, Deliver, Tunnel},
 };
 
-/// Such a frame's headers.
+/// A frame's headers, with so many VLAN tags, such an outer IP header, and so many optional fields of GRE.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
-pub struct Headers {
+pub struct Headers<const TAGS: usize, O, const FIELDS: usize> {
     first_macs: u64,
     last_macs: u32,
+    /// Each with the identifier before it.
+    tags: [Be32; TAGS],
     ether_type: Be16,
-    outer: [Be32; 5],
+    outer: O,
     gre: Be32,
+    fields: [Be32; FIELDS],
     inner: [Be32; 5],
 }
 
-impl Headers {
+/// The plainest.
+pub type Plain4 = Headers<0, Outer4, 0>;
+/// With a key or a sequence number.
+pub type Field4 = Headers<0, Outer4, 1>;
+/// With a VLAN tag.
+pub type Tagged4 = Headers<1, Outer4, 0>;
+/// With two VLAN tags.
+pub type DoublyTagged4 = Headers<2, Outer4, 0>;
+/// In IPv6.
+pub type Plain6 = Headers<0, Outer6, 0>;
+
+/// What whoever carries a decision out must know of such headers.
+pub trait Form: Plain {
+    /// The link header that they begin with.
+    const LINK: Link;
+    /// How far the frame's start moves.
+    const STRIPPED: usize;
+
     /// Both MAC addresses, in the order and byte order that they lie in.
+    fn macs(&self) -> (u64, u32);
+
+    /// The first and the second VLAN tag, each with the identifier before it; 0 for none.
+    fn tags(&self) -> (Be32, Be32);
+}
+
+impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize> Form for Headers<TAGS, O, FIELDS> {
+    const LINK: Link = Link {
+        tags: VlanTags::from_number(TAGS as u32),
+        ether_type: O::ETHER_TYPE,
+    };
+    const STRIPPED: usize = Self::INNER - Self::OUTER;
+
     #[inline(always)]
-    pub const fn macs(&self) -> (u64, u32) {
+    fn macs(&self) -> (u64, u32) {
         (self.first_macs, self.last_macs)
     }
+
+    #[inline(always)]
+    fn tags(&self) -> (Be32, Be32) {
+        let tags = self.tags;
+        let at = |place: usize| tags.get(place).copied().unwrap_or_default();
+        (at(0), at(1))
+    }
+}
+
+impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize> Headers<TAGS, O, FIELDS> {
+    /// Where the parts begin.
+    const OUTER: usize = EthHdr::LEN + TAGS * size_of::<VlanTag>();
+    const INNER: usize = size_of::<Self>() - Ipv4Hdr::LEN;
 
     /// Whom the frame is addressed to.
     #[inline(always)]
@@ -41,53 +94,139 @@ impl Headers {
         let [a, b, c, d, e, f, ..] = self.first_macs.to_ne_bytes();
         Mac::from_bytes([a, b, c, d, e, f])
     }
+
+    /// What the four bytes say that every GRE header begins with.
+    #[inline(always)]
+    pub(crate) fn field(&self) -> Option<Field> {
+        match self.gre {
+            PLAIN => Some(Field::None),
+            KEYED => Some(Field::Key),
+            NUMBERED => Some(Field::Number),
+            _ => None,
+        }
+    }
 }
 
-/// Where the parts begin.
-const OUTER: usize = EthHdr::LEN;
-const GRE: usize = OUTER + Ipv4Hdr::LEN;
-const INNER: usize = GRE + size_of::<GreHdr>();
+/// The optional field of GRE that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    None,
+    Key,
+    Number,
+}
+
+/// An outer IP header of one of the forms.
+pub trait OuterHeader: Plain {
+    /// The link header's name for it.
+    const ETHER_TYPE: Be16;
+    /// The addresses.
+    type Address;
+
+    /// Checks the header. Gives the bytes of its packet, itself included.
+    fn check(&self) -> Option<u32>;
+    /// What a tunnel is found by: its end, and the far one.
+    fn ends(&self) -> (Self::Address, Self::Address);
+    /// Whether it came from this address.
+    fn is_from(&self, address: Be32) -> bool;
+}
+
+/// IPv4 without options, whose protocol is GRE.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Outer4([Be32; 5]);
+
+impl OuterHeader for Outer4 {
+    const ETHER_TYPE: Be16 = ETHER_TYPE_IPV4;
+    type Address = Ipv4;
+
+    #[inline(always)]
+    fn check(&self) -> Option<u32> {
+        let Self(words) = *self;
+        let [first, second, ..] = words;
+        let is_usual = first.has(LENGTH_AND_CHANGING_ECN4, [FOUR_FIVE, 0, 0, 0]) && second.has(FRAGMENT, [0; 4]);
+        let sum = words.iter().map(|word| checksum::sum_word(*word)).sum();
+        (is_usual && checksum::is_valid_unfolded(sum)).then(|| total_length(first))
+    }
+
+    #[inline(always)]
+    fn ends(&self) -> (Ipv4, Ipv4) {
+        let Self([_, _, _, source, destination]) = *self;
+        ([destination], [source])
+    }
+
+    #[inline(always)]
+    fn is_from(&self, address: Be32) -> bool {
+        let Self([_, _, _, source, _]) = *self;
+        source == address
+    }
+}
+
+/// IPv6, after which GRE comes or an extension header.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Outer6([Be32; 10]);
+
+impl OuterHeader for Outer6 {
+    const ETHER_TYPE: Be16 = ETHER_TYPE_IPV6;
+    type Address = Ipv6;
+
+    #[inline(always)]
+    fn check(&self) -> Option<u32> {
+        let Self([first, second, ..]) = *self;
+        let is_usual = first.has(VERSION_AND_CHANGING_ECN6, [6 << 4, 0, 0, 0])
+            && second.has(NEXT_HEADER, [0, 0, IpProto::Gre as u8, 0]);
+        is_usual.then(|| size_of::<Self>() as u32 + (second.get() >> 16))
+    }
+
+    #[inline(always)]
+    fn ends(&self) -> (Ipv6, Ipv6) {
+        let Self([_, _, a, b, c, d, e, f, g, h]) = *self;
+        ([e, f, g, h], [a, b, c, d])
+    }
+
+    #[inline(always)]
+    fn is_from(&self, _: Be32) -> bool {
+        false
+    }
+}
 
 /// How such a packet is decapsulated; see [`Delivery`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usual {
+#[derive(Clone, Copy)]
+pub struct Usual<'a, F> {
+    /// Its headers, which lie where they are until the frame is touched.
+    pub headers: &'a F,
     /// The tunnel it belongs to.
     pub tunnel: u32,
     /// Bytes of the outer IP packet.
     pub outer_bytes: u32,
     /// Bytes after that, padding to be cut off.
     pub padding: u32,
+    /// Whether its sequence number told of a restarted sender.
+    pub restart: bool,
     /// Where the payload goes.
     pub deliver: Deliver,
 }
 
-impl Usual {
-    /// The link header.
-    pub const LINK: Link = Link {
-        tags: VlanTags::None,
-        ether_type: ETHER_TYPE_IPV4,
-    };
-    /// How far the frame's start moves.
-    pub const STRIPPED: usize = INNER - OUTER;
-
+impl<F: Form> Usual<'_, F> {
     /// Bytes of the payload.
     #[inline(always)]
     pub const fn inner_bytes(&self) -> u32 {
-        self.outer_bytes.wrapping_sub(Self::STRIPPED as u32)
+        self.outer_bytes.wrapping_sub(F::STRIPPED as u32)
     }
 
     /// The same in full.
+    #[inline(always)]
     pub const fn delivery(&self) -> Delivery {
         Delivery {
             tunnel: self.tunnel,
-            link: Self::LINK,
+            link: F::LINK,
             ether_type: Some(ETHER_TYPE_IPV4),
-            inner: INNER,
-            end: OUTER + self.outer_bytes as usize,
+            inner: F::LINK.len() + F::STRIPPED,
+            end: F::LINK.len() + self.outer_bytes as usize,
             padding: self.padding as usize,
             remark: Remark::None,
             outer_bytes: self.outer_bytes,
-            restart: false,
+            restart: self.restart,
             fragment: 0,
             passage: Passage::PLAIN,
             deliver: self.deliver,
@@ -97,49 +236,58 @@ impl Usual {
     }
 }
 
-/// A packet of the usual form, of which the tunnel is to be found and asked yet.
-pub(crate) struct Candidate {
-    source: Be32,
-    destination: Be32,
+/// A packet of a usual form, of which the tunnel is to be found and asked yet.
+pub(crate) struct Candidate<'a, const TAGS: usize, O, const FIELDS: usize> {
+    headers: &'a Headers<TAGS, O, FIELDS>,
+    field: Field,
     outer_bytes: u32,
     padding: u32,
 }
 
-impl Candidate {
-    /// Checks all headers of an untagged frame of IPv4 whose protocol is GRE.
+impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, TAGS, O, FIELDS> {
+    /// Checks all headers of a frame whose link header is of this form, and [`Headers::field`] this one.
     #[inline(always)]
-    pub(crate) fn read<P: Packet>(packet: &P, headers: &Headers) -> Option<Self> {
-        let Headers { outer, gre, inner, .. } = *headers;
-        let [first, second, _, source, destination] = outer;
+    pub(crate) fn read<P: Packet>(packet: &P, headers: &'a Headers<TAGS, O, FIELDS>, field: Field) -> Option<Self> {
+        let Headers { outer, inner, .. } = *headers;
         let [inner_first, inner_second, _, _, inner_destination] = inner;
-        let is_usual = first.has(LENGTH_AND_CHANGING_ECN, [FOUR_FIVE, 0, 0, 0])
-            && second.has(FRAGMENT, [0; 4])
-            && gre == PLAIN
-            && inner_first.has(LENGTH, [FOUR_FIVE, 0, 0, 0])
+        let outer_bytes = outer.check()?;
+        let is_usual = inner_first.has(LENGTH4, [FOUR_FIVE, 0, 0, 0])
             && inner_second.has(FRAGMENT, [0; 4])
-            && inner_destination != source;
-        if !is_usual {
+            && !outer.is_from(inner_destination);
+        let inner_bytes = total_length(inner_first);
+        let stripped = <Headers<TAGS, O, FIELDS> as Form>::STRIPPED as u32;
+        let is_whole = inner_bytes >= Ipv4Hdr::LEN as u32 && outer_bytes >= inner_bytes + stripped;
+        if !is_usual || !is_whole {
             return None;
         }
-        let (outer_bytes, inner_bytes) = (total_length(first), total_length(inner_first));
-        let sum = outer.iter().map(|word| checksum::sum_word(*word)).sum();
-        let is_whole = inner_bytes >= Ipv4Hdr::LEN as u32 && outer_bytes >= inner_bytes + Usual::STRIPPED as u32;
-        if !is_whole || !checksum::is_valid_unfolded(sum) {
-            return None;
-        }
-        let padding = packet.len().checked_sub(OUTER + outer_bytes as usize)?;
+        let padding = packet
+            .len()
+            .checked_sub(Headers::<TAGS, O, FIELDS>::OUTER + outer_bytes as usize)?;
         Some(Self {
-            source,
-            destination,
+            headers,
+            field,
             outer_bytes,
             padding: padding as u32,
         })
     }
 
-    /// What its tunnel is found by, which has no key: the outer destination, and the source.
+    /// What its tunnel is found by.
     #[inline(always)]
-    pub(crate) fn ends(&self) -> (Ipv4, Ipv4) {
-        ([self.destination], [self.source])
+    pub(crate) fn endpoints(&self) -> Endpoints<O::Address> {
+        let (local, remote) = { self.headers.outer }.ends();
+        Endpoints::new(local, remote, self.value_of(Field::Key))
+    }
+
+    /// The sequence number, if there is one.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> Option<u32> {
+        self.value_of(Field::Number).map(Be32::get)
+    }
+
+    #[inline(always)]
+    fn value_of(&self, field: Field) -> Option<Be32> {
+        let fields = self.headers.fields;
+        fields.first().copied().filter(|_| self.field == field)
     }
 
     /// What the rules of protection ask.
@@ -148,8 +296,8 @@ impl Candidate {
         Inner {
             tunnel: tunnel.id,
             protocol: ETHER_TYPE_IPV4,
-            start: INNER,
-            end: OUTER + self.outer_bytes as usize,
+            start: Headers::<TAGS, O, FIELDS>::INNER,
+            end: Headers::<TAGS, O, FIELDS>::OUTER + self.outer_bytes as usize,
             bypasses: false,
             probes: false,
         }
@@ -157,11 +305,13 @@ impl Candidate {
 
     /// How it is decapsulated, by a tunnel that takes it as it is and delivers it so.
     #[inline(always)]
-    pub(crate) fn by(&self, tunnel: Tunnel, deliver: Deliver) -> Usual {
+    pub(crate) fn by(&self, tunnel: Tunnel, restart: bool, deliver: Deliver) -> Usual<'a, Headers<TAGS, O, FIELDS>> {
         Usual {
+            headers: self.headers,
             tunnel: tunnel.id,
             outer_bytes: self.outer_bytes,
             padding: self.padding,
+            restart,
             deliver,
         }
     }
@@ -169,13 +319,21 @@ impl Candidate {
 
 /// IPv4, and a header without options.
 const FOUR_FIVE: u8 = 4 << 4 | 5;
-const LENGTH: [u8; 4] = [0xff, 0, 0, 0];
+const LENGTH4: [u8; 4] = [0xff, 0, 0, 0];
 /// With that, whether the outer ECN field is ECT(1) or CE: nothing else changes the inner one (RFC 6040 section 4.2).
-const LENGTH_AND_CHANGING_ECN: [u8; 4] = [0xff, 1, 0, 0];
+const LENGTH_AND_CHANGING_ECN4: [u8; 4] = [0xff, 1, 0, 0];
 /// MF and the fragment offset.
 const FRAGMENT: [u8; 4] = [0, 0, 0x3f, 0xff];
+/// The version of IPv6, and the same of its ECN field, the low half of the traffic class's low half.
+const VERSION_AND_CHANGING_ECN6: [u8; 4] = [0xf0, 0x10, 0, 0];
+/// Next Header, after the payload length.
+const NEXT_HEADER: [u8; 4] = [0, 0, 0xff, 0];
 /// GRE without flags, of version 0, with IPv4 inside.
 const PLAIN: Be32 = Be32::from_bytes([0, 0, 0x08, 0]);
+/// The same with the flag of a key alone.
+const KEYED: Be32 = Be32::from_bytes([0x20, 0, 0x08, 0]);
+/// The same with the flag of a sequence number alone.
+const NUMBERED: Be32 = Be32::from_bytes([0x10, 0, 0x08, 0]);
 
 /// Of the word that an IPv4 header begins with.
 #[inline(always)]
@@ -185,13 +343,28 @@ fn total_length(first: Be32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use core::mem::offset_of;
+
     use super::*;
+    use crate::gre::GreHdr;
+
+    fn check<const TAGS: usize, O: OuterHeader, const FIELDS: usize>(outer_len: usize) {
+        type Of<const TAGS: usize, O, const FIELDS: usize> = Headers<TAGS, O, FIELDS>;
+        let gre = <Of<TAGS, O, FIELDS>>::OUTER + outer_len;
+        assert_eq!(<Of<TAGS, O, FIELDS> as Form>::LINK.len(), <Of<TAGS, O, FIELDS>>::OUTER);
+        assert_eq!(offset_of!(Of<TAGS, O, FIELDS>, outer), <Of<TAGS, O, FIELDS>>::OUTER);
+        assert_eq!(offset_of!(Of<TAGS, O, FIELDS>, gre), gre);
+        assert_eq!(offset_of!(Of<TAGS, O, FIELDS>, fields), gre + size_of::<GreHdr>());
+        assert_eq!(offset_of!(Of<TAGS, O, FIELDS>, inner), <Of<TAGS, O, FIELDS>>::INNER);
+        assert_eq!(<Of<TAGS, O, FIELDS>>::INNER, gre + size_of::<GreHdr>() + 4 * FIELDS);
+    }
 
     #[test]
     fn the_parts_lie_where_they_are_read() {
-        assert_eq!(core::mem::offset_of!(Headers, outer), OUTER);
-        assert_eq!(core::mem::offset_of!(Headers, gre), GRE);
-        assert_eq!(core::mem::offset_of!(Headers, inner), INNER);
-        assert_eq!(size_of::<Headers>(), INNER + Ipv4Hdr::LEN);
+        check::<0, Outer4, 0>(20);
+        check::<0, Outer4, 1>(20);
+        check::<1, Outer4, 0>(20);
+        check::<2, Outer4, 0>(20);
+        check::<0, Outer6, 0>(40);
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     link::Link,
     protect::Passage,
     tunnel::{Cores, Deliver},
-    usual::{Headers, Usual},
+    usual::{Form, Usual},
 };
 
 /// What to do with a packet.
@@ -103,8 +103,8 @@ pub trait Carrier: Sized {
     fn refuse(self, tunnel: u32, reason: Reason) -> Self::Done;
     /// See [`Verdict::Deliver`].
     fn deliver(self, delivery: Delivery) -> Self::Done;
-    /// See [`Verdict::Deliver`], of [the usual form](crate::usual): the frame's headers lie where they are until it is touched.
-    fn deliver_usual(self, headers: &Headers, usual: Usual) -> Self::Done;
+    /// See [`Verdict::Deliver`], of [a usual form](crate::usual).
+    fn deliver_usual<F: Form>(self, usual: Usual<'_, F>) -> Self::Done;
     /// A packet that would leave for where it came from: carries out what [`Returning::judge`] says, which is
     /// [`Verdict::Reply`] or [`Verdict::Refuse`].
     fn returning<P: Packet, T: Tables>(self, packet: &P, tables: &T, returning: Returning) -> Self::Done;

@@ -6,7 +6,13 @@ use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
     maps::LruPerCpuHashMap,
 };
-use gre_common::{Reason, arrivals::Arrival, counters::Counters, sizes, usual::Usual};
+use gre_common::{
+    Reason,
+    arrivals::Arrival,
+    counters::Counters,
+    sizes,
+    usual::{Form, Usual},
+};
 
 use crate::{
     onward::Onward,
@@ -39,11 +45,11 @@ pub(crate) fn delivered_to_stack(packet: &Decapsulated) {
     }
 }
 
-/// Counts a packet of the usual form, which goes to the stack: in place everywhere, for there is only one way to get here.
+/// Counts a packet of a usual form, which goes to the stack: in place everywhere, for there is only one way to get here.
 #[inline(always)]
-pub(crate) fn usual(packet: &Usual) {
+pub(crate) fn usual<F: Form>(packet: &Usual<'_, F>) {
     if let Some(counters) = counters(packet.tunnel) {
-        delivered(counters, packet.inner_bytes(), packet.outer_bytes, 0, false);
+        delivered(counters, packet.inner_bytes(), packet.outer_bytes, 0, packet.restart);
     }
 }
 

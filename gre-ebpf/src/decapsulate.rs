@@ -9,10 +9,9 @@ use gre_common::{
     Delivery, Reason,
     endian::Be16,
     inner::Remark,
-    link::{Link, VlanTags},
-    usual::{Headers, Usual},
+    link::{ETHER_TYPE_IPV4, Link, VlanTags},
+    usual::{Form, Usual},
 };
-use network_types::eth::EthHdr;
 
 use crate::{
     frame::{Frame, read, write},
@@ -41,20 +40,24 @@ pub(crate) fn decapsulate<const ROOM: usize>(ctx: &XdpContext, delivery: &Delive
     Ok(())
 }
 
-/// Strips the outer headers of a packet of the usual form. Errors are as above.
+/// Strips the outer headers of a packet of a usual form. Errors are as above.
 #[inline(always)]
-pub(crate) fn usual(ctx: &XdpContext, headers: &Headers, usual: &Usual) -> Result<(), Reason> {
+pub(crate) fn usual<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> Result<(), Reason> {
+    let (first, second) = usual.headers.tags();
     let header = KeptHeader {
-        macs: headers.macs(),
-        tags: (0, 0),
+        macs: usual.headers.macs(),
+        tags: (
+            u32::from_ne_bytes(first.to_bytes()),
+            u32::from_ne_bytes(second.to_bytes()),
+        ),
     };
     // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
-    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), Usual::STRIPPED as i32) } != 0 {
+    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), F::STRIPPED as i32) } != 0 {
         return Err(Reason::Headroom);
     }
-    let start = Frame::new(ctx).bytes(0, EthHdr::LEN).ok_or(Reason::Internal)?;
-    // SAFETY: the bounds were just checked for a header without tags.
-    unsafe { header.write_at(start as usize, Usual::LINK, Usual::LINK.ether_type) };
+    let start = Frame::new(ctx).bytes(0, F::LINK.len()).ok_or(Reason::Internal)?;
+    // SAFETY: the bounds were just checked for such a header.
+    unsafe { header.write_at(start as usize, F::LINK, ETHER_TYPE_IPV4) };
     cut_padding(ctx, usual.padding as usize)
 }
 

@@ -5,7 +5,7 @@ use gre_common::{
     Reason,
     link::VlanTags,
     tunnel::Deliver,
-    usual::{Headers, Usual},
+    usual::{Form, Usual},
 };
 
 use crate::{
@@ -32,15 +32,15 @@ pub(crate) struct Decapsulated {
     pub(crate) is_spread: bool,
 }
 
-/// Decapsulates a packet of the usual form, which its tunnel's target gets, and counts it. On the spot: what that takes of the stack is
+/// Decapsulates a packet of a usual form, which its tunnel's target gets, and counts it. On the spot: what that takes of the stack is
 /// so little that it fits beside the decision's.
 #[inline(always)]
-pub(crate) fn usual_to_target(ctx: &XdpContext, headers: &Headers, usual: &Usual) -> Result<u32, Reason> {
-    decapsulate::usual(ctx, headers, usual)?;
+pub(crate) fn usual_to_target<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> Result<u32, Reason> {
+    decapsulate::usual(ctx, usual)?;
     let packet = Decapsulated {
         tunnel: usual.tunnel,
         deliver: usual.deliver,
-        tags: VlanTags::None,
+        tags: F::LINK.tags,
         is_ethernet: false,
         is_spread: false,
     };
@@ -49,7 +49,7 @@ pub(crate) fn usual_to_target(ctx: &XdpContext, headers: &Headers, usual: &Usual
         tunnel: usual.tunnel,
         inner_bytes: usual.inner_bytes().into(),
         outer_bytes: usual.outer_bytes.into(),
-        restart: false,
+        restart: usual.restart,
         fragment: 0,
         probe: false,
     };

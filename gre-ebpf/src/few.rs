@@ -51,21 +51,9 @@ pub(crate) trait Few: Copy + 'static {
     fn are_compared() -> bool;
     /// The tunnel with these endpoints, of the few that there are.
     fn compared(endpoints: &Endpoints<Self>) -> Option<Tunnel>;
-}
-
-/// The same as [`Few::compared`] for packets without a key, with a look-up for each place, which takes fewer instructions, and more of
-/// the verifier's time: it walks through what follows once for each.
-#[inline(always)]
-pub(crate) fn compared_keyless(local: Ipv4, remote: Ipv4) -> Option<Tunnel> {
-    let count = COUNT_ENDPOINTS4.load();
-    if count == MANY {
-        return None;
-    }
-    let few = (&raw const FEW_ENDPOINTS4).cast::<Endpoints<Ipv4>>();
-    // SAFETY: elements of the array, which `Global` is nothing but.
-    let place =
-        (0..MOST).find(|index| (*index as u32) < count && unsafe { are_keyless(few.add(*index), local, remote) })?;
-    COMPARED4.get(place as u32).copied()
+    /// The same with a look-up for each place, which takes fewer instructions, and more of the verifier's time: it walks through what
+    /// follows once for each. `None` too if the tunnels are many.
+    fn compared_at_once(endpoints: &Endpoints<Self>) -> Option<Tunnel>;
 }
 
 impl Few for Ipv4 {
@@ -88,6 +76,10 @@ impl Few for Ipv4 {
     fn compared(endpoints: &Endpoints<Self>) -> Option<Tunnel> {
         among(&COUNT_ENDPOINTS4, &FEW_ENDPOINTS4, &COMPARED4, endpoints)
     }
+    #[inline(always)]
+    fn compared_at_once(endpoints: &Endpoints<Self>) -> Option<Tunnel> {
+        at_once_among(&COUNT_ENDPOINTS4, &FEW_ENDPOINTS4, &COMPARED4, endpoints)
+    }
 }
 
 impl Few for Ipv6 {
@@ -109,6 +101,10 @@ impl Few for Ipv6 {
     #[inline(always)]
     fn compared(endpoints: &Endpoints<Self>) -> Option<Tunnel> {
         among(&COUNT_ENDPOINTS6, &FEW_ENDPOINTS6, &COMPARED6, endpoints)
+    }
+    #[inline(always)]
+    fn compared_at_once(endpoints: &Endpoints<Self>) -> Option<Tunnel> {
+        at_once_among(&COUNT_ENDPOINTS6, &FEW_ENDPOINTS6, &COMPARED6, endpoints)
     }
 }
 
@@ -144,6 +140,25 @@ fn among<const WORDS: usize>(
     tunnels.get(black_box(place) as u32).copied()
 }
 
+/// The same; see [`Few::compared_at_once`].
+#[inline(always)]
+fn at_once_among<const WORDS: usize>(
+    count: &Global<u32>,
+    few: &'static Global<[Endpoints<[Be32; WORDS]>; MOST]>,
+    tunnels: &Array<Tunnel>,
+    endpoints: &Endpoints<[Be32; WORDS]>,
+) -> Option<Tunnel> {
+    let count = count.load();
+    if count == MANY {
+        return None;
+    }
+    let few = (&raw const *few).cast::<Endpoints<[Be32; WORDS]>>();
+    // SAFETY: elements of the array, which `Global` is nothing but.
+    let place =
+        (0..MOST).find(|index| (*index as u32) < count && unsafe { are_endpoints(few.add(*index), endpoints) })?;
+    tunnels.get(place as u32).copied()
+}
+
 /// The remote first, in which tunnels mostly differ.
 ///
 /// # Safety
@@ -158,21 +173,8 @@ unsafe fn are_endpoints<const WORDS: usize>(
         is_address(&raw const (*constant).remote, endpoints.remote)
             && is_address(&raw const (*constant).local, endpoints.local)
             && (&raw const (*constant).keyed).read_volatile() == endpoints.keyed
-            && (&raw const (*constant).key).read_volatile() == endpoints.key
-    }
-}
-
-/// The same of a packet without a key.
-///
-/// # Safety
-/// `constant` must be valid.
-#[inline(always)]
-unsafe fn are_keyless(constant: *const Endpoints<Ipv4>, local: Ipv4, remote: Ipv4) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        is_address(&raw const (*constant).remote, remote)
-            && is_address(&raw const (*constant).local, local)
-            && (&raw const (*constant).keyed).read_volatile() == 0
+            // Where it is known that there is none, that is all.
+            && (endpoints.keyed == 0 || (&raw const (*constant).key).read_volatile() == endpoints.key)
     }
 }
 

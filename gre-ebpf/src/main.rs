@@ -48,7 +48,7 @@ use gre_common::{
     keepalive::Returning,
     protect::Guard,
     tunnel::Deliver,
-    usual::{Headers, Usual},
+    usual::{Form, Usual},
 };
 
 use few::COUNT_IN_PLACE;
@@ -134,11 +134,11 @@ impl Carrier for Datapath<'_> {
     }
 
     #[inline(always)]
-    fn deliver_usual(self, headers: &Headers, usual: Usual) -> u32 {
+    fn deliver_usual<F: Form>(self, usual: Usual<'_, F>) -> u32 {
         let delivered = match usual.deliver {
             Deliver::Route if HAVE_ROUTE.load() != 0 => hand_over::hand_over(self.0, &usual.delivery()),
-            Deliver::Interface if HAVE_INTERFACE.load() != 0 => deliver::usual_to_target(self.0, headers, &usual),
-            _ => self.deliver_usual_to_stack(headers, &usual),
+            Deliver::Interface if HAVE_INTERFACE.load() != 0 => deliver::usual_to_target(self.0, &usual),
+            _ => self.deliver_usual_to_stack(&usual),
         };
         match delivered {
             Ok(action) => action,
@@ -175,10 +175,10 @@ impl Datapath<'_> {
         Ok(Onward::STACK.action())
     }
 
-    /// The same for a packet of the usual form.
+    /// The same for a packet of a usual form.
     #[inline(always)]
-    fn deliver_usual_to_stack(&self, headers: &Headers, usual: &Usual) -> Result<u32, Reason> {
-        decapsulate::usual(self.0, headers, usual)?;
+    fn deliver_usual_to_stack<F: Form>(&self, usual: &Usual<'_, F>) -> Result<u32, Reason> {
+        decapsulate::usual(self.0, usual)?;
         count::usual(usual);
         self.log_delivered(usual.tunnel, usual.inner_bytes().into());
         Ok(Onward::STACK.action())

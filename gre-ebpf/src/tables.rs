@@ -22,11 +22,7 @@ use gre_common::{
     tunnel::Tunnel,
 };
 
-use crate::{
-    few::{self, Few},
-    frame, keepalive, protect, sequence,
-    switch::Switch,
-};
+use crate::{few::Few, frame, keepalive, protect, sequence, switch::Switch};
 
 /// Interfaces that can be redirected to, at most: routers of containers have thousands.
 const MOST_DEVICES: u32 = 16_384;
@@ -132,16 +128,30 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn usual4(&self, local: Ipv4, remote: Ipv4) -> Option<Tunnel> {
-        if let Some(tunnel) = few::compared_keyless(local, remote) {
-            return Some(tunnel);
-        }
-        looked_up(&TUNNELS4, &PREFIXES4, &Endpoints::new(local, remote, None))
+    fn tunnel6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel> {
+        most_specific(&TUNNELS6, &PREFIXES6, endpoints)
     }
 
     #[inline(always)]
-    fn tunnel6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel> {
-        most_specific(&TUNNELS6, &PREFIXES6, endpoints)
+    fn usual4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel> {
+        if let Some(tunnel) = Ipv4::compared_at_once(endpoints) {
+            return Some(tunnel);
+        }
+        looked_up(&TUNNELS4, &PREFIXES4, endpoints)
+    }
+
+    #[inline(always)]
+    fn usual6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel> {
+        if let Some(tunnel) = Ipv6::compared_at_once(endpoints) {
+            return Some(tunnel);
+        }
+        looked_up(&TUNNELS6, &PREFIXES6, endpoints)
+    }
+
+    #[inline(always)]
+    fn takes_doubly_tagged(&self) -> bool {
+        // With prefixes the verifier would walk through the general way once more: 137,000 instructions.
+        HAVE_PREFIXES.load() == 0
     }
 
     #[inline(always)]

@@ -16,3 +16,4 @@ mod mss;
 mod offline;
 mod properties;
 mod split;
+mod usual;

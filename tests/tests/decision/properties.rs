@@ -1,7 +1,6 @@
 //! What must hold of any bytes.
 
-use gre_common::plain::Plain;
-use gre_common::{Delivery, Packet, Reason, Verdict, decide};
+use gre_common::{Delivery, Reason, Verdict, decide};
 use gre_user::config::Config;
 use proptest::prelude::*;
 
@@ -44,27 +43,6 @@ const AFTER_NUMBERS: [Reason; 7] = [
     Reason::Loop,
 ];
 
-/// A packet without [a look at its beginning](Packet::beginning): the decision takes the general way.
-struct Piecemeal<'a>(Bytes<'a>);
-
-impl Packet for Piecemeal<'_> {
-    fn load<T: Plain>(&self, offset: usize) -> Option<T> {
-        self.0.load(offset)
-    }
-
-    fn beginning<T: Plain>(&self) -> Option<&T> {
-        None
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn sum(&self, offset: usize, len: usize) -> Option<u16> {
-        self.0.sum(offset, len)
-    }
-}
-
 fn verdict(case: &Case, first: usize) -> Verdict {
     on(case, |reference| decide(&Bytes::split(&case.frame, first), reference))
 }
@@ -97,23 +75,6 @@ proptest! {
         let numbers = Numbers::of(case.cursor, case.silent);
         let theirs = PARSED.with(|configs| rfc::judge(&configs[case.config], numbers, &case.frame));
         prop_assert_eq!(ours, theirs);
-    }
-
-    /// What is quick for packets of the usual form decides nothing else. Of each frame is also tried what a changed bit makes of it,
-    /// in its headers: next to the usual form lies all that must not be taken for it.
-    #[test]
-    fn the_usual_way_is_the_general_one(case in cases(), bit in 0..60_usize * 8) {
-        let mut changed = case.frame.clone();
-        if let Some(byte) = changed.get_mut(bit / 8) {
-            *byte ^= 1 << (bit % 8);
-        }
-        for frame in [&case.frame, &changed] {
-            for first in [case.first, frame.len()] {
-                let decide_general = |packet: Bytes<'_>| on(&case, |tables| decide(&Piecemeal(packet), tables));
-                let quick = on(&case, |tables| decide(&Bytes::split(frame, first), tables));
-                prop_assert_eq!(quick, decide_general(Bytes::split(frame, first)));
-            }
-        }
     }
 
     #[test]

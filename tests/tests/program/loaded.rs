@@ -127,12 +127,14 @@ fn what_is_not_configured_is_not_loaded() -> Result<()> {
         "checksum = 'forbidden'",
         "sequence = 'ordered'",
         "enabled = false",
-        "key = 7",
         "inner = ['ipv6']",
         "keepalive = 'ignore'\nkeepalive_rate = 7",
     ] {
         ensure!(sizes(&[lines])? == two, "{lines}: not the same program");
     }
+    // Neither are keys that no tunnel has.
+    let key = sizes(&["key = 7"])?;
+    ensure!(two[DECAP] < key[DECAP], "with a key: {key:?}, without: {two:?}");
 
     let (route, interface, spread) = (sizes(&[ROUTE])?, sizes(&[INTERFACE])?, sizes(&[TO_ALL])?);
     ensure!(route.keys().eq([DECAP, FORWARD, PASS]), "{route:?}");

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use gre_tests::fixtures;
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -12,6 +13,7 @@ use super::outcome::hex;
 
 mod build;
 mod repair;
+mod usual;
 
 /// A frame to decide on, by itself: what was received before is part of it.
 #[derive(Clone)]
@@ -67,9 +69,10 @@ static POOL: LazyLock<Vec<(usize, Vec<u8>)>> = LazyLock::new(|| {
     pool
 });
 
-/// Frames of both kinds, whole or split.
+/// Frames of all kinds, whole or split.
 pub(crate) fn cases() -> impl Strategy<Value = Case> {
-    let frame = prop_oneof![damaged(), built()];
+    // Boxed, for a test has only so much stack.
+    let frame = prop_oneof![damaged().boxed(), built().boxed(), nearly_usual().boxed()];
     let first = prop_oneof![3 => Just(usize::MAX), 1 => 14..200_usize];
     let expected = prop_oneof![select(vec![0, 2, 5000, 5001, 1 << 31, u32::MAX]), any::<u32>()];
     let begun = proptest::bool::weighted(0.8);
@@ -86,8 +89,32 @@ pub(crate) fn cases() -> impl Strategy<Value = Case> {
 
 /// A packet put together at random, under a configuration that knows the ends it goes between.
 fn built() -> impl Strategy<Value = (usize, Vec<u8>)> {
+    (knowing(), build::frame())
+}
+
+/// A frame of one of the forms that have a [way of their own](gre_common::usual), or what a changed bit of its headers makes of it: next
+/// to those forms lies all that must not be taken for them. The outer header's checksum is made good then, which would else hide all other
+/// damage.
+fn nearly_usual() -> impl Strategy<Value = (usize, Vec<u8>)> {
+    let bit = option::weighted(0.7, 0..usual::HEADERS * 8);
+    let repair = proptest::bool::weighted(0.8);
+    (knowing(), usual::frame(), bit, repair).prop_map(|(config, mut frame, bit, repair)| {
+        if let Some(bit) = bit
+            && let Some(byte) = frame.get_mut(bit / 8)
+        {
+            *byte ^= 1 << (bit % 8);
+        }
+        if repair {
+            repair::HEADER_CHECKSUM.make(&mut frame);
+        }
+        (config, frame)
+    })
+}
+
+/// A configuration that knows those ends.
+fn knowing() -> impl Strategy<Value = usize> {
     let configs = (0..CONFIGS.len()).filter(|config| CONFIGS[*config].contains(build::LOCAL));
-    (select(configs.collect::<Vec<_>>()), build::frame())
+    select(configs.collect::<Vec<_>>())
 }
 
 /// A fixture's frame, under its configuration or another, with up to three damages, some of them then made good where that

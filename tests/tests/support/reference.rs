@@ -23,6 +23,8 @@ pub(crate) struct Reference {
     /// The MAC address of the interface that packets come in on.
     own_mac: Option<Mac>,
     states: RefCell<Vec<SequenceState>>,
+    /// The numbers, each with its tunnel, that have come by tunnels that do not enforce order.
+    pub(crate) arrived: RefCell<Vec<(u32, u32)>>,
     quotas: RefCell<Vec<Quota>>,
     now: Cell<u64>,
 }
@@ -50,6 +52,7 @@ impl Reference {
             config,
             own_mac,
             states,
+            arrived: RefCell::default(),
             quotas,
             now: Cell::new(START),
         })
@@ -74,6 +77,7 @@ impl Reference {
             accepted_at,
             tick: 0,
         });
+        self.arrived.borrow_mut().clear();
     }
 
     /// The state of every tunnel's sequence numbers, from id 1 on.
@@ -160,6 +164,10 @@ impl Tables for Reference {
             state.accepted_at = self.now.get();
         }
         order
+    }
+
+    fn arrived(&self, tunnel: u32, number: u32) {
+        self.arrived.borrow_mut().push((tunnel, number));
     }
 
     fn answers(&self) -> bool {

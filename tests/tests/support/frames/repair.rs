@@ -14,6 +14,13 @@ pub(super) struct Repair {
     gre_checksum: bool,
 }
 
+/// The outer IPv4 header's checksum alone.
+pub(super) const HEADER_CHECKSUM: Repair = Repair {
+    length: None,
+    header_checksum: true,
+    gre_checksum: false,
+};
+
 pub(super) fn repair() -> impl Strategy<Value = Repair> {
     let length = prop_oneof![1 => Just(None), 2 => Just(Some(0)), 1 => (0..50_usize).prop_map(Some)];
     let often = || proptest::bool::weighted(0.8);
