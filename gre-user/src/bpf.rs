@@ -21,14 +21,14 @@ use strum::Display;
 // `enum bpf_cmd`, `enum bpf_attach_type` and `enum bpf_link_type` of linux/bpf.h.
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+pub(crate) const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
 // `enum membarrier_cmd` of linux/membarrier.h.
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 const BPF_XDP: u32 = 37;
-const BPF_TCX_EGRESS: u32 = 47;
+pub(crate) const BPF_TCX_EGRESS: u32 = 47;
 const BPF_LINK_TYPE_XDP: u32 = 6;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 /// Before all others that are there.
@@ -44,10 +44,10 @@ struct Object {
 }
 
 #[repr(C)]
-struct Info {
-    fd: u32,
-    length: u32,
-    address: u64,
+pub(crate) struct Info {
+    pub(crate) fd: u32,
+    pub(crate) length: u32,
+    pub(crate) address: u64,
 }
 
 #[repr(C)]
@@ -270,7 +270,7 @@ pub fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// A descriptor as the kernel takes it; one that is open is not negative.
-fn number(fd: &impl AsRawFd) -> u32 {
+pub(crate) fn number(fd: &impl AsRawFd) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }
 
@@ -279,19 +279,19 @@ fn number(fd: &impl AsRawFd) -> u32 {
 /// # Safety
 ///
 /// As for [`bpf`]; the command must return a new descriptor.
-unsafe fn open<T>(command: libc::c_int, request: &mut T) -> io::Result<OwnedFd> {
+pub(crate) unsafe fn open<T>(command: libc::c_int, request: &mut T) -> io::Result<OwnedFd> {
     // SAFETY: the caller's promise.
     let fd = unsafe { bpf(command, request) }?;
     // SAFETY: the kernel has just opened it for this call alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// bpf(2).
+/// bpf(2); a request shorter than `union bpf_attr` has zeros after it.
 ///
 /// # Safety
 ///
 /// The request must have the layout that the command takes, and what it points to must be valid during the call.
-unsafe fn bpf<T>(command: libc::c_int, request: &mut T) -> io::Result<libc::c_int> {
+pub(crate) unsafe fn bpf<T>(command: libc::c_int, request: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: the caller's promise; the size is the request's own.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *request, mem::size_of::<T>()) };
     if result < 0 {

@@ -2,17 +2,17 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use crate::bpf::{BPF_OBJ_GET_INFO_BY_FD, BPF_TCX_EGRESS, Info, bpf, number, open};
+
 // `linux/bpf.h`.
 const BPF_PROG_LOAD: libc::c_int = 5;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
-const BPF_TCX_EGRESS: u32 = 47;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 
@@ -53,14 +53,6 @@ struct ProgramLoad {
     log_buffer: u64,
     kernel_version: u32,
     flags: u32,
-}
-
-/// `union bpf_attr` as BPF_OBJ_GET_INFO_BY_FD takes it.
-#[repr(C)]
-struct ObjectInfo {
-    fd: u32,
-    info_length: u32,
-    info: u64,
 }
 
 /// Its index, in every network namespace (`LOOPBACK_IFINDEX` of `net/loopback.c`).
@@ -148,21 +140,10 @@ pub fn has_tcx() -> io::Result<bool> {
         ..ProgramQuery::default()
     };
     // SAFETY: the layout of this command; no room for an answer is given.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_QUERY,
-            &raw mut query,
-            mem::size_of::<ProgramQuery>(),
-        )
-    };
-    if result == 0 {
-        return Ok(true);
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EINVAL) => Ok(false),
-        _ => Err(error),
+    match unsafe { bpf(BPF_PROG_QUERY, &mut query) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -195,37 +176,20 @@ fn load(flags: u32) -> io::Result<OwnedFd> {
         kernel_version: 0,
         flags,
     };
-    // SAFETY: the request has the layout of this command, and what it points to is static.
-    let fd = unsafe { bpf(BPF_PROG_LOAD, &mut request) }?;
-    // SAFETY: the kernel has just opened it for this call alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    // SAFETY: the request has the layout of this command, which returns a new descriptor, and what it points to is static.
+    unsafe { open(BPF_PROG_LOAD, &mut request) }
 }
 
 fn is_compiled(program: &OwnedFd) -> io::Result<bool> {
     let mut info = ProgramInfo::default();
-    let mut request = ObjectInfo {
-        fd: program.as_raw_fd().cast_unsigned(),
-        info_length: mem::size_of::<ProgramInfo>() as u32,
-        info: (&raw mut info) as u64,
+    let mut request = Info {
+        fd: number(program),
+        length: mem::size_of::<ProgramInfo>() as u32,
+        address: (&raw mut info) as u64,
     };
     // SAFETY: the request has the layout of this command; `info` is as long as it says and outlives the call.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut request) }?;
     Ok(info.jited_length != 0)
-}
-
-/// bpf(2); a request shorter than `union bpf_attr` has zeros after it.
-///
-/// # Safety
-///
-/// The request must have the layout that the command takes, and what it points to must be valid during the call.
-unsafe fn bpf<T>(command: libc::c_int, request: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: the caller's promise; the size is the request's own.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *request, mem::size_of::<T>()) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result as libc::c_int)
-    }
 }
 
 #[cfg(test)]
