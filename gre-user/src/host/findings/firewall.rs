@@ -66,8 +66,7 @@ fn is_about(about: &About, device: &GreDevice) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::super::firewall::Rule;
-    use super::super::super::gre_device::Key;
-    use super::super::tests::{Case, assert_found};
+    use super::super::tests::{Case, assert_found, gre1};
     use super::*;
 
     fn with_rules(case: &mut Case, abouts: &[About]) {
@@ -92,16 +91,6 @@ mod tests {
 
     #[test]
     fn rules_for_a_device_that_loses_its_packets() {
-        let gre1 = GreDevice {
-            name: "gre1".to_owned(),
-            index: 7,
-            is_up: true,
-            carries_ethernet: false,
-            is_ipv4: true,
-            local: None,
-            remote: None,
-            key: Key::None,
-        };
         let rule = "warning: firewall: table inet filter, chain input: a rule for gre1 sees no packet of the tunnel any more; \
                     have a rule for the interface that receives the GRE packets: the inner packets arrive there";
         for (about, is_found) in [
@@ -113,7 +102,7 @@ mod tests {
             (About::Name("eth*".to_owned()), false),
         ] {
             let mut case = Case::good();
-            case.facts.gre_devices = Ok(vec![gre1.clone()]);
+            case.facts.gre_devices = Ok(vec![GreDevice { local: None, ..gre1() }]);
             with_rules(&mut case, std::slice::from_ref(&about));
             // The first line is the tunnel's, on the device itself.
             assert_eq!(case.lines()[1..].iter().any(|line| line == rule), is_found, "{about:?}");

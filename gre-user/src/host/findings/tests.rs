@@ -9,6 +9,7 @@ use anyhow::Error;
 use super::super::bpf::Bpf;
 use super::super::ethtool::Channels;
 use super::super::facts::{EgressFacts, Facts, Forwarding, InterfaceFacts, KernelFacts, LockdownFacts, MemoryFacts};
+use super::super::gre_device::{GreDevice, Key};
 use super::super::interface::Interface;
 use super::super::xdp_features::XdpFeatures;
 use super::judge;
@@ -110,6 +111,20 @@ impl Case {
             .iter()
             .map(ToString::to_string)
             .collect()
+    }
+}
+
+/// A device of the kernel with the tunnel's own end.
+pub(super) fn gre1() -> GreDevice {
+    GreDevice {
+        name: "gre1".to_owned(),
+        index: 7,
+        is_up: true,
+        carries_ethernet: false,
+        is_ipv4: true,
+        local: Some("198.51.100.20".parse().expect("an address")),
+        remote: None,
+        key: Key::None,
     }
 }
 

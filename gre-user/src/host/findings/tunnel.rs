@@ -173,7 +173,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::super::super::gre_device::Key;
-    use super::super::tests::{Case, assert_found, denied};
+    use super::super::tests::{Case, assert_found, denied, gre1};
     use super::*;
 
     #[test]
@@ -197,22 +197,12 @@ mod tests {
 
     #[test]
     fn devices() {
-        let gre1 = GreDevice {
-            name: "gre1".to_owned(),
-            index: 7,
-            is_up: true,
-            carries_ethernet: false,
-            is_ipv4: true,
-            local: Some("198.51.100.20".parse().expect("an address")),
-            remote: None,
-            key: Key::None,
-        };
         let other = GreDevice {
             key: Key::Is(1),
-            ..gre1.clone()
+            ..gre1()
         };
         assert_found(
-            |case| case.facts.gre_devices = Ok(vec![other, gre1]),
+            |case| case.facts.gre_devices = Ok(vec![other, gre1()]),
             &[
                 "note: tunnel a: the kernel's GRE device gre1 has these endpoints, and will see none of the packets: nor will \
                firewall rules, captures and routing sessions on it; move these to the interface that receives the GRE \
@@ -233,20 +223,9 @@ mod tests {
         let device = "note: tunnel a: the kernel's GRE device gre1 has these endpoints, and will see none of the packets: nor \
                       will firewall rules, captures and routing sessions on it; move these to the interface that receives the \
                       GRE packets";
-        let gre1 = GreDevice {
-            name: "gre1".to_owned(),
-            index: 7,
-            is_up: true,
-            carries_ethernet: false,
-            is_ipv4: true,
-            local: Some("198.51.100.20".parse().expect("an address")),
-            remote: None,
-            key: Key::None,
-        };
         let with = |lacking: anyhow::Result<Vec<String>>| {
-            let gre1 = gre1.clone();
             move |case: &mut Case| {
-                case.facts.gre_devices = Ok(vec![gre1]);
+                case.facts.gre_devices = Ok(vec![gre1()]);
                 case.facts.keepalives.insert("gre1".to_owned(), lacking);
             }
         };
