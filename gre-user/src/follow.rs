@@ -26,8 +26,8 @@ pub struct Follower {
     root: Root,
     /// What the file says of each interface.
     configured: BTreeMap<String, (Mode, ClampMss)>,
-    /// The generation that was in force, its revision then, and its tables, which may be large and seldom change.
-    known: Option<(Generation, u64, Tables)>,
+    /// What was in force when it was last looked at.
+    known: Option<InForce>,
     /// What was reported, so that it is not reported again.
     reported: Vec<String>,
 }
@@ -76,91 +76,133 @@ impl Follower {
         let Some(generation) = root.current()? else {
             return Ok(Followed::default());
         };
-        let revision = about::revision(&generation)?;
-        let tables = match self.known.take() {
-            Some((known, at, tables)) if known == generation && at == revision => tables,
-            _ => Tables::read(&generation)?,
-        };
+        let in_force = InForce::read(generation, self.known.take())?;
         let lost = Lost::find(pinned_links(root)?)?;
-        let views = attached(root)?;
-        let on = views
-            .iter()
-            .filter_map(|view| view.here.as_ref().map(|(interface, _)| interface));
-        let back = lost.back.iter().map(|(_, interface)| interface);
-        let mut survey = Survey::take(&tables, on.chain(back), &ways()?)?;
-        // Only a load gives interfaces programs: until then the kernel sends by those that lack one.
-        for interface in &survey.want_program {
-            survey.surroundings.devices.remove(&interface.index);
-        }
-        survey.surroundings.update(&generation)?;
-        let on = views
-            .iter()
-            .filter_map(|view| view.here.as_ref().map(|(interface, _)| interface));
-        Clamps::follow(&generation, &tables, on)?;
+        let survey = in_force.survey(root, &lost)?;
 
         // Now that the program knows the interfaces that are back.
-        let mut followed = Followed::default();
         let mut now = lost.gone;
-        for (link, interface) in &lost.back {
+        let attached = self.attach_again(root, &in_force, &lost.back, &mut now);
+        let happened = self.restore_egress(root, &in_force, &mut now)?;
+        confirm_stale(&survey.surroundings.devices)?;
+        self.known = Some(in_force);
+
+        now.extend(survey.errors.iter().map(|(_, error)| format!("{error:#}")));
+        now.extend(survey.warnings);
+        let new = now.iter().filter(|line| !self.reported.contains(line)).cloned();
+        let warnings = happened.into_iter().chain(new).collect();
+        self.reported = now;
+        Ok(Followed { attached, warnings })
+    }
+
+    /// Gives the program to interfaces that are back. What hinders it goes to `warnings`, a line each.
+    fn attach_again(
+        &self,
+        root: &Root,
+        in_force: &InForce,
+        back: &[(PinnedLink, Interface)],
+        warnings: &mut Vec<String>,
+    ) -> Vec<Attached> {
+        let mut attached = Vec::new();
+        for (link, interface) in back {
             let mode = self
                 .configured
                 .get(&interface.name)
                 .map_or(Mode::Native, |(mode, _)| *mode);
             // The kernel loses what is spread in generic mode.
             let mode = match mode {
-                Mode::Auto if !tables.cores.is_empty() => Mode::Native,
+                Mode::Auto if !in_force.tables.cores.is_empty() => Mode::Native,
                 mode => mode,
             };
-            match attach_again(root, &generation, link, interface, mode, &mut now) {
-                Ok(attached) => followed.attached.push(attached),
-                Err(error) => now.push(format!("{error:#}")),
+            match attach_again(root, &in_force.generation, link, interface, mode, warnings) {
+                Ok(done) => attached.push(done),
+                Err(error) => warnings.push(format!("{error:#}")),
             }
         }
-        // What happened, which is told each time it does.
+        attached
+    }
+
+    /// Puts the program for ways out on those that it has gone from. What hinders it goes to `warnings`, a line each. Returns what
+    /// has happened, which is told each time that it does.
+    fn restore_egress(&self, root: &Root, in_force: &InForce, warnings: &mut Vec<String>) -> Result<Vec<String>> {
         let mut happened = Vec::new();
         for egress in pinned_egress(root)? {
             if egress.interface_index().is_none()
                 && let Some((_, clamp_mss)) = self.configured.get(egress.made_for())
                 && *clamp_mss != ClampMss::Off
             {
-                match restore_egress(root, (&generation, &tables), &egress, *clamp_mss, &mut now) {
+                match in_force.restore_egress(root, &egress, *clamp_mss, warnings) {
                     Ok(event) => happened.extend(event),
-                    Err(error) => now.push(format!("{error:#}")),
+                    Err(error) => warnings.push(format!("{error:#}")),
                 }
             }
         }
-        confirm_stale(&survey.surroundings.devices)?;
-        self.known = Some((generation, revision, tables));
-
-        now.extend(survey.errors.iter().map(|(_, error)| format!("{error:#}")));
-        now.append(&mut survey.warnings);
-        let new = now.iter().filter(|line| !self.reported.contains(line)).cloned();
-        followed.warnings = happened.into_iter().chain(new).collect();
-        self.reported = now;
-        Ok(followed)
+        Ok(happened)
     }
 }
 
-/// Puts the program for ways out on that of an interface that had it, if the interface is here. Tells if others had taken it away.
-fn restore_egress(
-    root: &Root,
-    (generation, tables): (&Generation, &Tables),
-    dead: &Egress,
-    clamp_mss: ClampMss,
-    warnings: &mut Vec<String>,
-) -> Result<Option<String>> {
-    let here = interfaces()?;
-    let Some(interface) = here.iter().find(|interface| interface.name == dead.made_for()) else {
-        return Ok(None);
-    };
-    Clamps::restore(generation, tables, interface, clamp_mss, &here)?;
-    attach_egress_again(root, generation, dead, interface, warnings)?;
-    Ok(dead.was_on(interface).then(|| {
-        format!(
-            "interface {}: others had taken away the filter on its way out; it is there again",
-            interface.name
-        )
-    }))
+/// What is in force.
+#[derive(Debug)]
+struct InForce {
+    generation: Generation,
+    /// Of its tables when they were read.
+    revision: u64,
+    /// They may be large, and seldom change.
+    tables: Tables,
+}
+
+impl InForce {
+    /// Reads it, unless it is what is known.
+    fn read(generation: Generation, known: Option<Self>) -> Result<Self> {
+        let revision = about::revision(&generation)?;
+        match known {
+            Some(known) if known.generation == generation && known.revision == revision => Ok(known),
+            _ => Ok(Self {
+                tables: Tables::read(&generation)?,
+                generation,
+                revision,
+            }),
+        }
+    }
+
+    /// Looks at the host, and tells the programs what is new.
+    fn survey(&self, root: &Root, lost: &Lost) -> Result<Survey> {
+        let views = attached(root)?;
+        let here = || views.iter().filter_map(|view| view.here.as_ref());
+        let on = || here().map(|(interface, _)| interface);
+        let back = lost.back.iter().map(|(_, interface)| interface);
+        let mut survey = Survey::take(&self.tables, on().chain(back), &ways()?)?;
+        // Only a load gives interfaces programs: until then the kernel sends by those that lack one.
+        for interface in &survey.want_program {
+            survey.surroundings.devices.remove(&interface.index);
+        }
+        survey.surroundings.update(&self.generation)?;
+        Clamps::follow(&self.generation, &self.tables, on())?;
+        Ok(survey)
+    }
+
+    /// Puts the program for ways out on that of an interface that had it, if the interface is here. Tells if others had taken it
+    /// away.
+    fn restore_egress(
+        &self,
+        root: &Root,
+        dead: &Egress,
+        clamp_mss: ClampMss,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<String>> {
+        let here = interfaces()?;
+        let Some(interface) = here.iter().find(|interface| interface.name == dead.made_for()) else {
+            return Ok(None);
+        };
+        Clamps::restore(&self.generation, &self.tables, interface, clamp_mss, &here)?;
+        attach_egress_again(root, &self.generation, dead, interface, warnings)?;
+        Ok(dead.was_on(interface).then(|| {
+            format!(
+                "interface {}: others had taken away the filter on its way out; it is there again",
+                interface.name
+            )
+        }))
+    }
 }
 
 /// Interfaces that had the program.
