@@ -131,22 +131,35 @@ impl Writer<'_, '_> {
         self.tunnel_counters(
             "packets",
             "Inner packets that were decapsulated and delivered",
+            |_| true,
             |counters| counters.packets,
         )?;
         self.tunnel_counters(
             "bytes",
             "Bytes of the delivered packets from the inner header on",
+            |_| true,
             |counters| counters.bytes,
         )?;
         self.tunnel_counters(
             "outer_bytes",
             "Bytes of the delivered packets from the outer IP header on",
+            |_| true,
             |counters| counters.outer_bytes,
         )?;
         self.reasons()?;
         self.sizes()?;
-        self.fragments()?;
-        self.mss_clamped()?;
+        self.tunnel_counters(
+            "fragments",
+            "Delivered packets that are fragments",
+            |counters| counters.packets != 0,
+            |counters| counters.fragments,
+        )?;
+        self.tunnel_counters(
+            "mss_clamped",
+            "TCP SYNs that came in a tunnel and whose MSS was lowered",
+            |counters| counters.mss_clamped != 0,
+            |counters| counters.mss_clamped,
+        )?;
         self.egress_mss_clamped()?;
         self.sequence()?;
         self.last_seen()
@@ -174,8 +187,15 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    fn tunnel_counters(&mut self, name: &str, help: &str, value: impl Fn(&Counters) -> u64) -> fmt::Result {
-        let tunnels = those(&self.scrape.snapshot, |_| true);
+    /// A value of each tunnel of which this `is_told`.
+    fn tunnel_counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        is_told: impl Fn(&Counters) -> bool,
+        value: impl Fn(&Counters) -> u64,
+    ) -> fmt::Result {
+        let tunnels = those(&self.scrape.snapshot, is_told);
         if tunnels.is_empty() {
             return Ok(());
         }
@@ -225,36 +245,6 @@ impl Writer<'_, '_> {
             family
                 .encode_family(&[("tunnel", tunnel)])?
                 .encode_histogram::<NoLabelSet>(counters.bytes as f64, counters.packets, &buckets, None)?;
-        }
-        Ok(())
-    }
-
-    /// For tunnels with traffic only.
-    fn fragments(&mut self) -> fmt::Result {
-        let snapshot = &self.scrape.snapshot;
-        let help = "Delivered packets that are fragments";
-        let busy = those(snapshot, |counters| counters.packets != 0);
-        if busy.is_empty() {
-            return Ok(());
-        }
-        let mut family = self.family("fragments", help, MetricType::Counter, None)?;
-        for (tunnel, counters) in busy {
-            counter(&mut family, &[("tunnel", tunnel)], counters.fragments)?;
-        }
-        Ok(())
-    }
-
-    /// For tunnels that have lowered any only.
-    fn mss_clamped(&mut self) -> fmt::Result {
-        let snapshot = &self.scrape.snapshot;
-        let help = "TCP SYNs that came in a tunnel and whose MSS was lowered";
-        let clamping = those(snapshot, |counters| counters.mss_clamped != 0);
-        if clamping.is_empty() {
-            return Ok(());
-        }
-        let mut family = self.family("mss_clamped", help, MetricType::Counter, None)?;
-        for (tunnel, counters) in clamping {
-            counter(&mut family, &[("tunnel", tunnel)], counters.mss_clamped)?;
         }
         Ok(())
     }
