@@ -22,7 +22,7 @@ use gre_common::sequence::SequenceState;
 
 use crate::about;
 use crate::bpf::{batch, wait_for_programs};
-use crate::counters::{NO_TUNNEL, possible_cpus, read_counters};
+use crate::counters::{NO_TUNNEL, read_counters, values_per_element};
 use crate::layout::{self, Match};
 use crate::running::Running;
 use crate::state::Generation;
@@ -153,7 +153,7 @@ pub(crate) fn clear(generation: &Generation, ids: &[u32]) -> Result<()> {
         let path = generation.map(name);
         MapData::from_pin(&path).map_err(|error| unusable(&path, error))
     };
-    let cpus = possible_cpus()?;
+    let cpus = values_per_element()?;
     let counters = pinned(COUNTERS)?;
     for ids in ids.chunks(1024) {
         let zeros = vec![Counters::ZERO; ids.len() * cpus];

@@ -60,7 +60,7 @@ pub(crate) fn read_counters(
     let counters = MapData::from_pin(&path).map_err(|error| unusable(&path, error))?;
     let mut all = BTreeMap::new();
     let ids = iter::once(NO_TUNNEL).chain(ids);
-    batch::read_per_cpu(&counters, ids, possible_cpus()?, |id, of_cpus| {
+    batch::read_per_cpu(&counters, ids, values_per_element()?, |id, of_cpus| {
         let mut sum = Counters::ZERO;
         for counters in of_cpus {
             sum.add(counters);
@@ -90,13 +90,13 @@ pub(crate) fn read_by_interface(generation: &Generation, name: &str) -> Result<B
     sums.with_context(|| format!("{}: cannot be read", path.display()))
 }
 
-/// How many values the element of a per-CPU map has.
+/// How many values the element of a per-CPU map has: one for each CPU that this kernel can ever have online, whatever their numbers.
 ///
 /// # Errors
 ///
 /// If the kernel does not tell.
-pub(crate) fn possible_cpus() -> Result<usize> {
+pub(crate) fn values_per_element() -> Result<usize> {
     nr_cpus()
         .map_err(|(path, error)| Error::new(error).context(path))
-        .context("the number of CPUs")
+        .context("the number of CPUs cannot be read")
 }
