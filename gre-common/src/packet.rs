@@ -12,8 +12,8 @@ pub trait Packet {
     /// What the frame begins with, to be read when it is needed: one check for all of it. `None`: it does not lie within the first
     /// buffer, or this packet's bytes are not to be had like that; then [the general way](crate::usual) is taken.
     fn beginning<T: Plain>(&self) -> Option<&T>;
-    /// The same as [`Self::load`] at an offset that the packet itself has led to, which the kernel program bounds anew: verifiers lose the bounds
-    /// of what was multiplied (Linux 6.1), or of a sum after another that it was made of was compared (6.12).
+    /// The same as [`Self::load`] at an offset that the packet itself has led to, which the kernel program bounds anew: verifiers lose
+    /// the bounds of what was multiplied (Linux 6.1), or of a sum after another that it was made of was compared (6.12).
     fn load_far<T: Plain>(&self, offset: usize) -> Option<T> {
         self.load(offset)
     }

@@ -113,7 +113,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or is longer than any configuration, for the reasons of [`Config::from_str`], or if a tunnel is spread over other cores.
+    /// If the file cannot be read or is longer than any configuration, for the reasons of [`Config::from_str`], or if a tunnel is
+    /// spread over other cores.
     pub fn from_file(path: &Path, cores: &[u32]) -> Result<Self, ConfigError> {
         let bytes = file::read(path)?;
         let origin = path.display().to_string();

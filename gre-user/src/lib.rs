@@ -1,10 +1,9 @@
 //! The control plane of GRE decapsulation: what the binary `gre-decap` does.
 //!
 //! Its way: [`config`] (text → checked types) → [`tables`], [`settings`] and [`surroundings`] (what the maps and the program must
-//! hold) →
-//! [`datapath`] (loaded into the kernel) → [`attach`] (on the interfaces) → [`state`] (pinned, so that it outlives the
-//! process) → [`running`], [`interfaces`] and [`stats`] (read back);
-//! [`follow`] keeps up with the host, [`live`] changes tunnels while they run. [`apply`] is where the steps follow each other.
+//! hold) → [`datapath`] (loaded into the kernel) → [`attach`] (on the interfaces) → [`state`] (pinned, so that it outlives the
+//! process) → [`running`], [`interfaces`] and [`stats`] (read back); [`follow`] keeps up with the host, [`live`] changes tunnels
+//! while they run. [`apply`] is where the steps follow each other.
 //! The kernel is the only store of what runs: every command works on that.
 
 mod about;

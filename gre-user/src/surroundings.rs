@@ -1,5 +1,5 @@
-//! What the datapath must know of this host to forward and to answer: the MAC addresses of the interfaces that it is on, the interfaces that
-//! take redirected frames, and the next hops.
+//! What the datapath must know of this host to forward and to answer: the MAC addresses of the interfaces that it is on, the
+//! interfaces that take redirected frames, and the next hops.
 //!
 //! Unlike the tables this is no matter of the configuration alone. It is found out when loading, and followed by `run`.
 

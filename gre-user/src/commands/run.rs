@@ -50,8 +50,8 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// If the file cannot be read again later, the address cannot be listened on, another `run` stays with what is loaded, the first load fails, or the detaching at the end. A file that is wrong when it is
-/// read again is reported, and changes nothing.
+/// If the file cannot be read again later, the address cannot be listened on, another `run` stays with what is loaded, the first
+/// load fails, or the detaching at the end. A file that is wrong when it is read again is reported, and changes nothing.
 pub fn execute(file: &Path, root: &Root, options: &Options) -> Result<(), Error> {
     config::check_lasting(file)?;
     start_logger(options.log_level)?;

@@ -14,7 +14,8 @@ use super::netlink::Message;
 use super::routes;
 use super::subscription::Subscription;
 
-/// Tells when interfaces, neighbours or default routes have changed, or filters were taken away, in the network namespace of the thread that opened it.
+/// Tells when interfaces, neighbours or default routes have changed, or filters were taken away, in the network namespace of the
+/// thread that opened it.
 #[derive(Debug)]
 pub struct Monitor(AsyncFd<Subscription>);
 

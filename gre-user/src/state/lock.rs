@@ -80,8 +80,8 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// If no BPF filesystem is mounted there, or one for reading only, if the folder cannot be made, or if another process keeps the right: its id
-    /// and name are given.
+    /// If no BPF filesystem is mounted there, or one for reading only, if the folder cannot be made, or if another process keeps the
+    /// right: its id and name are given.
     pub fn lock(&self) -> Result<Locked> {
         bpffs::check_writable(self.path())?;
         for _ in 0..TRIES {
