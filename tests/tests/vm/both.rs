@@ -8,9 +8,10 @@ use anyhow::{Result, bail, ensure};
 use gre_common::link::Link;
 use gre_common::{Delivery, Reason, Verdict, decide};
 
+use crate::ends::{OPTIONAL_CHECKSUM, config};
 use crate::ordered::{self, Kind, Ordered, SOON, towards};
 use crate::outer;
-use crate::pair::{CONFIG, OPTIONAL_CHECKSUM, Pair, Received, is_shown};
+use crate::pair::{Pair, Received, is_shown};
 use crate::support::bytes::Bytes;
 use crate::support::carry_out::carry_out;
 use crate::support::frames::Case;
@@ -105,7 +106,7 @@ impl Both {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             pair: Pair::new()?,
-            reference: Reference::new(CONFIG)?,
+            reference: Reference::new(&config())?,
             agreed: BTreeMap::new(),
             differences: BTreeMap::new(),
         })

@@ -15,8 +15,8 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestCaseError, TestError, TestRunner};
 
 use crate::both::{Both, DELIVERED, DROPPED};
+use crate::ends;
 use crate::ordered::{Kind, ORDERED, Ordered};
-use crate::pair::CONFIG;
 use crate::support::frames::cases;
 
 /// Frames where the environment names no other number.
@@ -86,7 +86,7 @@ fn run<T: fmt::Debug>(
         })
         .map_err(|error| match error {
             // The reason is that of the least case that fails.
-            TestError::Fail(reason, _) => anyhow!("PROPTEST_RNG_SEED={seed}: {reason}\nunder{CONFIG}"),
+            TestError::Fail(reason, _) => anyhow!("PROPTEST_RNG_SEED={seed}: {reason}\nunder{}", ends::config()),
             TestError::Abort(reason) => anyhow!("PROPTEST_RNG_SEED={seed}: {reason}"),
         })?;
     let both = both.into_inner();

@@ -9,6 +9,7 @@ mod both;
 mod device;
 mod differential;
 mod egress;
+mod ends;
 mod fragments;
 mod guide;
 mod interop;

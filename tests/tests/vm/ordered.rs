@@ -18,7 +18,7 @@ use crate::support::bytes::Bytes;
 /// but for some ticks of the kernel.
 pub(crate) const SOON: Duration = Duration::from_nanos(SILENCE_MEANS_RESTART / 2);
 
-/// A tunnel of [`crate::pair::CONFIG`] that keeps order.
+/// A tunnel of [`crate::ends::config`] that keeps order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ordered {
     /// Its id.

@@ -11,122 +11,8 @@ use gre_tests::skip::binary_or_skip;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// Tunnels between the ends that the generated frames know, ours.
-pub(crate) const CONFIG: &str = r#"
-[[tunnel]]
-name = "plain4"
-local = "198.51.100.20"
-remote = "203.0.113.10"
-checksum = "forbidden"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
+use crate::ends::{LOCAL_V4, LOCAL_V6, TUNNELS, config};
 
-[[tunnel]]
-name = "keyed4"
-local = "198.51.100.20"
-remote = "203.0.113.10"
-key = 4200
-checksum = "forbidden"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-
-[[tunnel]]
-name = "summed4"
-local = "198.51.100.20"
-remote = "203.0.113.11"
-checksum = "required"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-
-[[tunnel]]
-name = "keyed-summed4"
-local = "198.51.100.20"
-remote = "203.0.113.10"
-key = 7
-checksum = "required"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-
-[[tunnel]]
-name = "optional4"
-local = "198.51.100.20"
-remote = "203.0.113.12"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-
-[[tunnel]]
-name = "plain6"
-local = "2001:db8:51::20"
-remote = "2001:db8:113::10"
-checksum = "forbidden"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-
-[[tunnel]]
-name = "keyed-summed6"
-local = "2001:db8:51::20"
-remote = "2001:db8:113::10"
-key = 4200
-checksum = "required"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-
-[[tunnel]]
-name = "summed6"
-local = "2001:db8:51::20"
-remote = "2001:db8:113::b"
-checksum = "required"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-
-[[tunnel]]
-name = "ordered4"
-local = "198.51.100.20"
-remote = "203.0.113.13"
-checksum = "forbidden"
-sequence = "ordered"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-
-[[tunnel]]
-name = "keyed-summed-ordered4"
-local = "198.51.100.20"
-remote = "203.0.113.13"
-key = 7
-checksum = "required"
-sequence = "ordered"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-
-[[tunnel]]
-name = "ordered6"
-local = "2001:db8:51::20"
-remote = "2001:db8:113::d"
-checksum = "forbidden"
-sequence = "ordered"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-
-[[tunnel]]
-name = "keyed-summed-ordered6"
-local = "2001:db8:51::20"
-remote = "2001:db8:113::d"
-key = 7
-checksum = "required"
-sequence = "ordered"
-inner = ["ipv4", "ipv6", "ethernet", "mpls"]
-"#;
-
-/// The same tunnels, the kernel's: remote end and options, in the same order. Each is a device for packets and one for frames.
-const DEVICES: [(&str, &str); 12] = [
-    ("203.0.113.10", ""),
-    ("203.0.113.10", "key 4200"),
-    ("203.0.113.11", "csum"),
-    ("203.0.113.10", "key 7 csum"),
-    ("203.0.113.12", ""),
-    ("2001:db8:113::10", ""),
-    ("2001:db8:113::10", "key 4200 csum"),
-    ("2001:db8:113::b", "csum"),
-    ("203.0.113.13", "iseq"),
-    ("203.0.113.13", "key 7 icsum iseq"),
-    ("2001:db8:113::d", "iseq"),
-    ("2001:db8:113::d", "key 7 icsum iseq"),
-];
-
-/// The id of the tunnel that takes packets with and without checksum.
-pub(crate) const OPTIONAL_CHECKSUM: u32 = 5;
-
-const LOCAL_V4: &str = "198.51.100.20";
-const LOCAL_V6: &str = "2001:db8:51::20";
 /// The far end of a tunnel for nothing but markers, which no generated frame comes from but by chance.
 const MARKER_REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 /// What fits into one buffer, as far as which the decision on the host and in the driver see the same.
@@ -185,18 +71,10 @@ impl Pair {
         }
         kernel.ip(&format!("address add {LOCAL_V4}/32 dev wan0"))?;
         kernel.ip(&format!("address add {LOCAL_V6}/128 dev wan0 nodad"))?;
-        for (number, (remote, options)) in DEVICES.iter().enumerate() {
-            let is_v6 = remote.contains(':');
+        for (number, ends) in TUNNELS.iter().enumerate() {
             for tap in ["", "tap"] {
-                let (kind, local, more) = if is_v6 {
-                    ("ip6gre", LOCAL_V6, "encaplimit none")
-                } else {
-                    ("gre", LOCAL_V4, "ttl 64")
-                };
                 let name = format!("gre{tap}-{number}");
-                kernel.ip(&format!(
-                    "link add name {name} type {kind}{tap} local {local} remote {remote} {options} {more}"
-                ))?;
+                kernel.ip(&format!("link add name {name} {}", ends.device(tap)))?;
                 kernel.ip(&format!("link set dev {name} addrgenmode none up"))?;
             }
         }
@@ -205,7 +83,7 @@ impl Pair {
         ))?;
         kernel.ip("link set dev marker addrgenmode none up")?;
 
-        let text = format!("{CONFIG}\n[[interface]]\nname = \"wan0\"\n");
+        let text = format!("{}\n[[interface]]\nname = \"wan0\"\n", config());
         let file = lab.write_file("config.toml", &text)?;
         let mut load = ours.command(binary);
         let done = load.arg("--config").arg(file).arg("load").output()?;
