@@ -18,11 +18,15 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use gre_tests::figures::costs::{Group, Report, Row, Unit};
 use gre_tests::lab::{Lab, Namespace};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::datapath::Loaded;
 use crate::harness::{Harness, Kind};
 use crate::measure::Series;
 use crate::shapes::Shape;
+
+/// Files that all shapes together need, and more.
+const MOST_FILES: u64 = 65_536;
 
 /// What the command line asks for.
 struct Options {
@@ -100,11 +104,20 @@ fn on_a_host<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     if let Err(missing) = Lab::available() {
         bail!("the program cannot be loaded here: missing {missing}");
     }
+    open_many_files()?;
     let lab = Lab::new()?;
     let (host, other) = (lab.namespace("host")?, lab.namespace("other")?);
     lab.veth(host.end("lan0").address("10.0.0.1/24"), other.end("server"))?;
     prepare(&host)?;
     host.run(run)
+}
+
+/// All programs and maps of all shapes are open at once, more than a shell allows its children.
+fn open_many_files() -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit(RLIMIT_NOFILE)")?;
+    let hard = hard.max(MOST_FILES);
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(MOST_FILES), hard)
+        .with_context(|| format!("setrlimit(RLIMIT_NOFILE, {MOST_FILES})"))
 }
 
 /// A host that forwards what comes in on its loopback interface, which is where test runs come in.
