@@ -23,17 +23,19 @@ const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"
 const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
 /// For the kernel.
-const KERNEL_ARGUMENTS: [&str; 6] = [
+const KERNEL_ARGUMENTS: [&str; 5] = [
     "console=ttyS0",
     // The end of the kernel is the end of the machine.
     "panic=-1",
     "mitigations=off",
     // Without, it panics if the timer's interrupts stay out for some milliseconds, as they do on a busy host.
     "no_timer_check",
-    // Emulation is slow enough without: to write zeros to all memory that is given out, by default in Debian's kernels.
-    "init_on_alloc=0",
     "rdinit=/init",
 ];
+
+/// The same where only tests run. Emulation is slow enough without: to write zeros to all memory that is given out, by default in
+/// Debian's kernels.
+const NO_ZEROS: &str = "init_on_alloc=0";
 
 /// How the machine's instructions are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +153,11 @@ impl Qemu {
         command.arg("-serial").arg(format!("file:{}", console.display()));
         command.args(["-serial", "stdio"]);
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-        command.arg("-append").arg(KERNEL_ARGUMENTS.join(" "));
+        let mut arguments = KERNEL_ARGUMENTS.to_vec();
+        if accelerator == Accelerator::Tcg {
+            arguments.push(NO_ZEROS);
+        }
+        command.arg("-append").arg(arguments.join(" "));
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
