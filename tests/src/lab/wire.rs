@@ -100,10 +100,16 @@ impl Wire {
     ///
     /// # Errors
     ///
-    /// When the frame is too short or too long for the interface, or the interface is down.
+    /// When the frame is too short or too long for the interface, the interface is down, or nobody takes frames from it.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        let sent = send(self.socket.as_raw_fd(), frame, MsgFlags::empty())
-            .with_context(|| format!("send {} bytes on {}", frame.len(), self.place))?;
+        let deadline = Instant::now() + PATIENCE;
+        let sent = loop {
+            match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
+                // The buffer is full of frames that nobody has taken yet.
+                Err(Errno::EAGAIN) if Instant::now() < deadline => self.wait(PollFlags::POLLOUT, PATIENCE)?,
+                sent => break sent.with_context(|| format!("send {} bytes on {}", frame.len(), self.place))?,
+            }
+        };
         ensure!(
             sent == frame.len(),
             "sent {sent} of {} bytes on {}",
@@ -129,12 +135,17 @@ impl Wire {
             if left.is_zero() {
                 return Ok(None);
             }
-            // Rounded up, for a wait of less than a millisecond would be none.
-            let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error).with_context(|| format!("wait for frames on {}", self.place)),
-            }
+            self.wait(PollFlags::POLLIN, left)?;
+        }
+    }
+
+    /// Waits until the socket is ready for this, so long at most.
+    fn wait(&self, ready: PollFlags, within: Duration) -> Result<()> {
+        // Rounded up, for a wait of less than a millisecond would be none.
+        let timeout = PollTimeout::try_from(within.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.socket.as_fd(), ready)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("wait for frames on {}", self.place)),
         }
     }
 

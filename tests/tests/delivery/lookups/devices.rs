@@ -1,12 +1,9 @@
 //! Devices that take no redirected frames, or have no link layer.
 
-use std::io::ErrorKind;
-
 use anyhow::{Context, Result, ensure};
 use gre_tests::frame::{Ipv4, Ipv6};
-use gre_tests::lab::{Namespace, Tun, Wire};
+use gre_tests::lab::{Tun, Wire};
 use gre_tests::skip::say;
-use gre_user::host::xdp_features;
 
 use super::trial::Trial;
 use super::{ROUTE, STACK};
@@ -57,7 +54,7 @@ fn to_devices_without_redirects(net: &Net, lines: &str) -> Result<()> {
         }
         let trial = Trial::new(net, lines)?;
         let wire = Wire::open(server, &far)?;
-        if kind == "veth" && trial.counts && !kernel_tells_who_takes_redirects(router)? {
+        if kind == "veth" && trial.counts && !net.kernel_tells_xdp_features()? {
             say(
                 "this kernel does not tell which veth takes no redirected frames (Linux 6.3 does): they are lost, and counted",
             );
@@ -77,15 +74,6 @@ fn to_devices_without_redirects(net: &Net, lines: &str) -> Result<()> {
         trial.counted("route_other", 4).context(kind)?;
     }
     Ok(())
-}
-
-/// Whether the kernel tells what drivers do with XDP; if not, a veth is redirected to whatever its other end does.
-fn kernel_tells_who_takes_redirects(namespace: &Namespace) -> Result<bool> {
-    match namespace.run(|| Ok(xdp_features::all()))? {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
-        Err(error) => Err(error).context("XDP features"),
-    }
 }
 
 /// Packets to a neighbour in the network of a number.
