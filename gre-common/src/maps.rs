@@ -142,6 +142,8 @@ pub const HAVE_MSS: &str = "HAVE_MSS";
 pub const INNER_DESTINATIONS: &str = "INNER_DESTINATIONS";
 /// Set before loading: the [`Guard`](crate::protect::Guard) of packets that came by no tunnel to what is protected.
 pub const LOCKDOWN: &str = "LOCKDOWN";
+/// Set to 1 before loading: frames that lie in several buffers are left to the kernel, which cannot redirect them.
+pub const FRAGS_BY_KERNEL: &str = "FRAGS_BY_KERNEL";
 /// Set to 1 before loading: some tunnel has inner destinations that stay encapsulated.
 pub const HAVE_BYPASS: &str = "HAVE_BYPASS";
 /// Whether any tunnel's replies to health probes are sent on: u8, 0 or 1.

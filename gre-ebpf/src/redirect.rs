@@ -21,7 +21,7 @@ use crate::{
     deliver::Decapsulated,
     frame::{Frame, ingress, write},
     onward::Onward,
-    tables::{DEVICES, TARGETS},
+    tables::{DEVICES, FRAGS_BY_KERNEL, TARGETS},
 };
 
 /// The link header of the frame at hand.
@@ -178,11 +178,18 @@ pub(crate) fn send(
 ///
 /// # Errors
 ///
-/// [`Reason::RouteOther`] if frames cannot be redirected to it.
+/// [`Reason::RouteOther`] if frames cannot be redirected to it, or not this one.
 #[inline(always)]
 fn choose(ctx: &XdpContext, interface: u32, may_turn_back: bool) -> Result<Onward, Reason> {
     if may_turn_back && interface == ingress(ctx) {
         return Ok(Onward::by(xdp_action::XDP_TX));
+    }
+    // The helper would say yes, and the kernel drop it with nobody told.
+    if FRAGS_BY_KERNEL.load() != 0 {
+        let frame = Frame::new(ctx);
+        if !frame.holds(0, frame.len()) {
+            return Err(Reason::RouteOther);
+        }
     }
     match DEVICES.redirect(interface, u64::from(xdp_action::XDP_PASS)) {
         Ok(action) => Ok(Onward::by(action)),

@@ -101,6 +101,8 @@ pub(crate) static HAVE_ROUTE: Switch = Switch::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static HAVE_INTERFACE: Switch = Switch::new(1);
 #[unsafe(no_mangle)]
+pub(crate) static FRAGS_BY_KERNEL: Switch = Switch::new(0);
+#[unsafe(no_mangle)]
 pub(crate) static HAVE_SPREAD: Switch = Switch::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static HAVE_MSS: Switch = Switch::new(1);

@@ -12,9 +12,9 @@ use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
-    CORES, CPUS, FLOW_KEY, FORMER, FORWARD, HAVE_BYPASS, HAVE_INTERFACE, HAVE_KEEPALIVE, HAVE_MSS, HAVE_PREFIXES,
-    HAVE_PROBES, HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, KEEPALIVES, LOCALS4, LOCALS6, LOCKDOWN, NAMES, NEXT_HOPS,
-    PREFIXES4, PREFIXES6, TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
+    CORES, CPUS, FLOW_KEY, FORMER, FORWARD, FRAGS_BY_KERNEL, HAVE_BYPASS, HAVE_INTERFACE, HAVE_KEEPALIVE, HAVE_MSS,
+    HAVE_PREFIXES, HAVE_PROBES, HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, KEEPALIVES, LOCALS4, LOCALS6, LOCKDOWN,
+    NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
 };
 use log::Log;
 
@@ -22,6 +22,7 @@ pub(crate) use self::load::load_patiently;
 use crate::carry::BY_TUNNEL;
 use crate::clamps::Clamps;
 use crate::host::cpus::possible_cpus;
+use crate::host::xdp_features;
 use crate::layout::{SHAPES, Shape};
 use crate::redirects::Watch;
 use crate::settings::Settings;
@@ -125,6 +126,7 @@ impl Datapath {
             (HAVE_PREFIXES, u8::from(features.prefixes)),
             (HAVE_ROUTE, u8::from(features.route)),
             (HAVE_INTERFACE, u8::from(features.interface)),
+            (FRAGS_BY_KERNEL, u8::from(!xdp_features::are_told()?)),
             (HAVE_SPREAD, u8::from(features.spread)),
             (HAVE_MSS, u8::from(features.mss)),
             (HAVE_BYPASS, u8::from(features.bypass)),

@@ -55,6 +55,19 @@ pub fn all() -> io::Result<BTreeMap<u32, XdpFeatures>> {
     decoded.map_err(io::Error::other)
 }
 
+/// Whether this kernel has the family. Before it had, it redirected no frames in several buffers to interfaces, whatever their drivers.
+///
+/// # Errors
+///
+/// If the kernel cannot be asked.
+pub fn are_told() -> io::Result<bool> {
+    match family() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn family() -> io::Result<Family> {
     Family::find(NETDEV_FAMILY, NETDEV_FAMILY_VERSION)
 }

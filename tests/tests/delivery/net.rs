@@ -5,15 +5,13 @@
 //!   direct0 ────────────────────────────────────────────────────── direct0
 //! ```
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gre_tests::frame::{Gre, GreChecksum};
 use gre_tests::lab::{Interface, Lab, Namespace, Scrubber, Tunnel};
 use gre_tests::program::Program;
 use gre_tests::skip::binary_or_skip;
-use gre_user::host::xdp_features;
 
 /// The scrubbing centre's address, and the router's.
 pub(crate) const CENTRE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
@@ -183,16 +181,6 @@ impl Net {
     /// centre sent before the router's end was up is none of them.
     pub(crate) fn lost_on_the_wire(&self) -> Result<u64> {
         Ok(self.centre.statistic("wan", "tx_dropped")? - self.lost_before)
-    }
-
-    /// Whether the kernel tells what drivers do with XDP (Linux 6.3). One that does not sends no redirected frames in several buffers
-    /// (`xdp_do_redirect()`), and a veth drops what is redirected to it if its other end runs no NAPI.
-    pub(crate) fn kernel_tells_xdp_features(&self) -> Result<bool> {
-        match self.router.run(|| Ok(xdp_features::all()))? {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
-            Err(error) => Err(error).context("XDP features"),
-        }
     }
 
     /// A scrubbing centre that takes the server's prefixes into this tunnel.

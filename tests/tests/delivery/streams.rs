@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use gre_tests::lab::Tunnel;
-use gre_tests::skip::skip_on_this_kernel;
 use gre_tests::traffic::flows::Flows;
 use gre_tests::traffic::tcp::{Direction, transfer};
 
@@ -27,13 +26,7 @@ macro_rules! streams {
     ($($name:ident: $mode:literal, $lines:ident, $wanted:expr;)+) => {
         $(#[test]
         fn $name() -> Result<()> {
-            let net = net_or_return!($wanted);
-            let is_redirected = !$lines.starts_with(STACK);
-            if is_redirected && $wanted.mtu == JUMBO.mtu && !net.kernel_tells_xdp_features()? {
-                skip_on_this_kernel(stringify!($name), "redirects of frames in several buffers (Linux 6.3)");
-                return Ok(());
-            }
-            traffic_flows(&net, $mode, $lines)
+            traffic_flows(&net_or_return!($wanted), $mode, $lines)
         })+
     };
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use gre_tests::frame::{Ipv4, Ipv6};
 use gre_tests::lab::{Tun, Wire};
 use gre_tests::skip::say;
+use gre_user::host::xdp_features;
 
 use super::trial::Trial;
 use super::{ROUTE, STACK};
@@ -54,7 +55,7 @@ fn to_devices_without_redirects(net: &Net, lines: &str) -> Result<()> {
         }
         let trial = Trial::new(net, lines)?;
         let wire = Wire::open(server, &far)?;
-        if kind == "veth" && trial.counts && !net.kernel_tells_xdp_features()? {
+        if kind == "veth" && trial.counts && !router.run(|| Ok(xdp_features::are_told()?))? {
             say(
                 "this kernel does not tell which veth takes no redirected frames (Linux 6.3 does): they are lost, and counted",
             );
