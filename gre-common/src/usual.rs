@@ -5,7 +5,7 @@
 //! beginning.
 //!
 //! Each form is code of its own, so there are only those that differ from the plainest, [`Plain4`], in one thing: [`Field4`], [`Tagged4`],
-//! [`DoublyTagged4`] and [`Plain6`].
+//! [`DoublyTagged4`] and [`Plain6`]. All are delivered in each of the ways there are.
 
 use network_types::{
     eth::EthHdr,
