@@ -52,15 +52,16 @@ const POLICIES: [(&str, &[&str]); 12] = [
         "route add 2001:db8:20::/48 X0", "route add 2001:db8:20::/48 X1 table 100",
         "-6 rule add from 2001:db8:5::/56 to 2001:db8:20::/48 table 100",
     ]),
+    // TCP, UDP and ICMPv6, of whose names not every host has a file.
     ("rules by protocol and port", &[
         "route add 10.20.0.0/16 W0", "route add 10.20.0.0/16 W1 table 100",
-        "rule add to 10.20.0.0/16 ipproto tcp table 100", "rule add to 10.20.0.0/16 ipproto udp sport 1024-30000 table 100",
-        "rule add to 10.20.0.0/16 ipproto udp dport 40000-65534 table 100",
+        "rule add to 10.20.0.0/16 ipproto 6 table 100", "rule add to 10.20.0.0/16 ipproto 17 sport 1024-30000 table 100",
+        "rule add to 10.20.0.0/16 ipproto 17 dport 40000-65534 table 100",
         "route add 2001:db8:20::/48 X0", "route add 2001:db8:20::/48 X1 table 100",
-        "-6 rule add to 2001:db8:20::/48 ipproto tcp table 100",
-        "-6 rule add to 2001:db8:20::/48 ipproto udp sport 1024-30000 table 100",
-        "-6 rule add to 2001:db8:20::/48 ipproto udp dport 40000-65534 table 100",
-        "-6 rule add to 2001:db8:20::/48 ipproto ipv6-icmp table 100",
+        "-6 rule add to 2001:db8:20::/48 ipproto 6 table 100",
+        "-6 rule add to 2001:db8:20::/48 ipproto 17 sport 1024-30000 table 100",
+        "-6 rule add to 2001:db8:20::/48 ipproto 17 dport 40000-65534 table 100",
+        "-6 rule add to 2001:db8:20::/48 ipproto 58 table 100",
     ]),
     ("rules by the interface they came in by", &[
         "route add 10.20.0.0/16 W0", "route add 10.20.0.0/16 W1 table 100",

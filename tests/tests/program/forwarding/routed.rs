@@ -302,7 +302,8 @@ fn policy_rules_see_the_inner_packet() -> Result<()> {
             (format!("from {source}"), format!("from {destination}")),
             (format!("to {destination}"), format!("to {source}")),
             ("iif wan0".to_owned(), "iif lan0".to_owned()),
-            ("ipproto udp".to_owned(), "ipproto tcp".to_owned()),
+            // UDP and TCP, of whose names not every host has a file.
+            ("ipproto 17".to_owned(), "ipproto 6".to_owned()),
             ("sport 40000".to_owned(), "sport 16540".to_owned()),
             ("dport 443".to_owned(), "dport 47873".to_owned()),
             ("tos 0x18".to_owned(), "tos 0x10".to_owned()),
