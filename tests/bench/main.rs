@@ -25,9 +25,6 @@ use crate::harness::{Harness, Kind};
 use crate::measure::Series;
 use crate::shapes::Shape;
 
-/// Files that all shapes together need, and more.
-const MOST_FILES: u64 = 65_536;
-
 /// What the command line asks for.
 struct Options {
     quick: bool,
@@ -112,12 +109,10 @@ fn on_a_host<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     host.run(run)
 }
 
-/// All programs and maps of all shapes are open at once, more than a shell allows its children.
+/// All programs and maps of all shapes are open at once, more than a shell allows its children at first.
 fn open_many_files() -> Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit(RLIMIT_NOFILE)")?;
-    let hard = hard.max(MOST_FILES);
-    setrlimit(Resource::RLIMIT_NOFILE, soft.max(MOST_FILES), hard)
-        .with_context(|| format!("setrlimit(RLIMIT_NOFILE, {MOST_FILES})"))
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit(RLIMIT_NOFILE)")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).with_context(|| format!("setrlimit(RLIMIT_NOFILE, {most})"))
 }
 
 /// A host that forwards what comes in on its loopback interface, which is where test runs come in.
