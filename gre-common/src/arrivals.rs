@@ -147,6 +147,20 @@ pub fn judge(state: u64, number: u32) -> (Arrival, u64) {
     (arrival, next.pack())
 }
 
+/// The state that follows if `number` is the next one, as nearly all are: [`judge`] then says [`Arrival::Next`].
+#[inline(always)]
+pub fn next(state: u64, number: u32) -> Option<u64> {
+    let window = Window::unpack(state);
+    let begun = state != 0 && number == window.newest.wrapping_add(1);
+    let came = (window.came << 1 | 1) & MASK;
+    let next = Window {
+        newest: number,
+        came,
+        old: 0,
+    };
+    begun.then(|| next.pack())
+}
+
 const MASK: u32 = (1 << WINDOW) - 1;
 
 impl Window {
@@ -269,6 +283,16 @@ mod tests {
             prop_assert_eq!(counted.duplicates, doubled);
             prop_assert_eq!((counted.old, counted.restarts), (0, 0));
             prop_assert_eq!(counted.numbered, sent.len() as u64);
+        }
+
+        #[test]
+        fn what_is_next_is_judged_so(state: u64, ahead in 0..4_u32) {
+            for state in [state, 0] {
+                let number = (state as u32).wrapping_add(ahead);
+                let judged = judge(state, number);
+                let is_next = state != 0 && judged.0 == Arrival::Next;
+                prop_assert_eq!(next(state, number), is_next.then_some(judged.1));
+            }
         }
 
         #[test]

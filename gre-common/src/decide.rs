@@ -12,7 +12,6 @@ use crate::{
     link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac, VlanTags},
     outer::{self, Outer, Payload},
     protect::{Guard, Inner, Passage},
-    sequence::Order,
     tunnel::{ChecksumPolicy, Deliver, InnerTypes, Tunnel},
     usual::{Candidate, Field, Field4, Form, Headers, Outer4, Outer6, OuterHeader, Plain4, Usual},
 };
@@ -140,11 +139,24 @@ fn conclude_usual<P: Packet, T: Tables, C: Carrier, const TAGS: usize, O: OuterH
     deliver: Deliver,
 ) -> Option<C::Done> {
     let judged = judge_usual(packet, tables, &candidate.inner(tunnel))?;
-    let ordered = check_sequence(tables, candidate.number(), tunnel);
+    let ordered = order_usual(tables, candidate.number(), tunnel);
     Some(match ordered.and_then(|restart| judged.map(|()| restart)) {
         Ok(restart) => carrier.deliver_usual(candidate.by(tunnel, restart, deliver)),
         Err(reason) => carrier.refuse(tunnel.id, reason),
     })
+}
+
+/// Row 13; see [`check_sequence`].
+#[inline(always)]
+fn order_usual<T: Tables>(tables: &T, number: Option<u32>, tunnel: Tunnel) -> Result<bool, Reason> {
+    let Some(number) = number else {
+        return Ok(false);
+    };
+    if !tunnel.policy.ordered() {
+        tables.arrived_usual(tunnel.id, number);
+        return Ok(false);
+    }
+    tables.order_usual(tunnel.id, number).restarts()
 }
 
 /// The rules of protection on a packet of a usual form; `None` if something is to be noted of it.
@@ -413,9 +425,5 @@ fn check_sequence<T: Tables>(tables: &T, number: Option<u32>, tunnel: Tunnel) ->
         }
         return Ok(false);
     }
-    match tables.order(tunnel.id, number.ok_or(Reason::Sequence)?) {
-        Order::InOrder => Ok(false),
-        Order::Restart => Ok(true),
-        Order::Late => Err(Reason::Sequence),
-    }
+    tables.order(tunnel.id, number.ok_or(Reason::Sequence)?).restarts()
 }

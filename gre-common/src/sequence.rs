@@ -1,5 +1,7 @@
 //! Sequence numbers (RFC 2890 section 2.2), for tunnels that enforce order.
 
+use crate::Reason;
+
 /// The state of one tunnel, zero at first.
 ///
 /// The cursor is replaced by compare-and-swap, because several CPUs may receive one tunnel. The time is written after it: a
@@ -35,6 +37,16 @@ pub enum Order {
 }
 
 impl Order {
+    /// Whether the sender has restarted, of a packet that is accepted.
+    #[inline(always)]
+    pub(crate) const fn restarts(self) -> Result<bool, Reason> {
+        match self {
+            Self::InOrder => Ok(false),
+            Self::Restart => Ok(true),
+            Self::Late => Err(Reason::Sequence),
+        }
+    }
+
     /// As one word, for a kernel function to return.
     #[inline(always)]
     pub const fn pack(self) -> u32 {
@@ -82,6 +94,18 @@ pub fn judge(state: SequenceState, number: u32, now: impl FnOnce() -> u64) -> (O
         },
     };
     (order, next.pack())
+}
+
+/// The cursor that follows if `number` is the expected one, as nearly all are: [`judge`] then says [`Order::InOrder`].
+#[inline(always)]
+pub fn next(cursor: u64, number: u32) -> Option<u64> {
+    let Cursor { expected, begun, .. } = Cursor::unpack(cursor);
+    let next = Cursor {
+        expected: number.wrapping_add(1),
+        begun: true,
+        late: 0,
+    };
+    (begun && number == expected).then(|| next.pack())
 }
 
 impl Cursor {
@@ -173,6 +197,15 @@ mod tests {
             let number = expected.wrapping_add(ahead);
             prop_assert_eq!(feed(&mut state, number, 0), Order::InOrder);
             prop_assert_eq!(feed(&mut state, number, 0), Order::Late);
+        }
+
+        #[test]
+        fn what_is_expected_is_judged_in_order(cursor: u64, ahead in 0..4_u32) {
+            let number = (cursor as u32).wrapping_add(ahead);
+            let state = SequenceState { cursor, ..SequenceState::default() };
+            let is_expected = ahead == 0 && cursor >> 32 & 1 != 0;
+            prop_assert_eq!(next(cursor, number), is_expected.then(|| judge(state, number, || 0).1));
+            prop_assert!(!is_expected || judge(state, number, || 0).0 == Order::InOrder);
         }
 
         #[test]

@@ -42,6 +42,14 @@ pub trait Tables {
     /// Notes that a packet with this number has come by a tunnel that does not enforce order, whatever becomes of it. Nothing is
     /// decided by that.
     fn arrived(&self, _tunnel: u32, _number: u32) {}
+    /// The same as [`Self::order`] for a packet of a usual form.
+    fn order_usual(&self, tunnel: u32, number: u32) -> Order {
+        self.order(tunnel, number)
+    }
+    /// The same as [`Self::arrived`] for a packet of a usual form.
+    fn arrived_usual(&self, tunnel: u32, number: u32) {
+        self.arrived(tunnel, number);
+    }
     /// What becomes of inner packets to destinations that are not protected.
     fn inner_destinations(&self) -> Guard;
     /// Whether this address is within `protect.prefixes`.

@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use gre_common::{
-    arrivals,
+    arrivals::{self, Arrival},
     sequence::{self, Order, SequenceState},
 };
 
@@ -19,26 +19,92 @@ const TRIES: u64 = 16;
 /// Counts what a packet's number tells of its way, then judges it and moves the state with it.
 #[inline(always)]
 pub(crate) fn order(tunnel: u32, number: u32) -> Order {
-    Order::unpack(numbered_out_of_line(tunnel, number, 1))
+    Order::unpack(numbered_out_of_line(tunnel, number, ARRIVED | JUDGED))
 }
 
 /// Counts what a packet's number tells of its way.
 #[inline(always)]
 pub(crate) fn arrived(tunnel: u32, number: u32) {
-    numbered_out_of_line(tunnel, number, 0);
+    numbered_out_of_line(tunnel, number, ARRIVED);
 }
 
-/// A global function: its loops are verified once, not once for each way to get there. `ordered` is not 0 if the number is judged.
+/// The same as [`order`], in place if the number is the next one: a call costs as much as that.
+#[inline(always)]
+pub(crate) fn order_in_place(tunnel: u32, number: u32) -> Order {
+    if !has_arrived_next(tunnel, number) {
+        return order(tunnel, number);
+    }
+    if is_accepted_next(tunnel, number) {
+        return Order::InOrder;
+    }
+    Order::unpack(numbered_out_of_line(tunnel, number, JUDGED))
+}
+
+/// The same as [`arrived`], in place if the number is the next one.
+#[inline(always)]
+pub(crate) fn arrived_in_place(tunnel: u32, number: u32) {
+    if !has_arrived_next(tunnel, number) {
+        arrived(tunnel, number);
+    }
+}
+
+/// What is to be done with a number: counted.
+const ARRIVED: u32 = 1;
+/// Judged.
+const JUDGED: u32 = 1 << 1;
+
+/// A global function: its loops are verified once, not once for each way to get there.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn numbered_out_of_line(tunnel: u32, number: u32, ordered: u32) -> u32 {
-    count_arrival(tunnel, number);
-    let order = if ordered == 0 {
+extern "C" fn numbered_out_of_line(tunnel: u32, number: u32, what: u32) -> u32 {
+    if what & ARRIVED != 0 {
+        count_arrival(tunnel, number);
+    }
+    let order = if what & JUDGED == 0 {
         Order::InOrder
     } else {
         judge(tunnel, number)
     };
     order.pack()
+}
+
+/// Counts the arrival of the next number. If it is not the next, or another CPU was quicker, nothing is done.
+#[inline(always)]
+fn has_arrived_next(tunnel: u32, number: u32) -> bool {
+    let Some(state) = ARRIVALS.get_ptr_mut(tunnel) else {
+        return false;
+    };
+    // SAFETY: an element of the map, aligned to 8 bytes.
+    let seen = unsafe { state.read_volatile() };
+    let Some(next) = arrivals::next(seen, number) else {
+        return false;
+    };
+    // SAFETY: as above.
+    let is_next = unsafe { compare_exchange(state, seen, next) };
+    if is_next {
+        count::arrived(tunnel, Arrival::Next);
+    }
+    is_next
+}
+
+/// Moves the state with the expected number. If it is not the expected, or another CPU was quicker, nothing is done.
+#[inline(always)]
+fn is_accepted_next(tunnel: u32, number: u32) -> bool {
+    let Some(state) = SEQUENCES.get_ptr_mut(tunnel) else {
+        return false;
+    };
+    // SAFETY: an element of the map, aligned to 8 bytes.
+    let seen = unsafe { (&raw const (*state).cursor).read_volatile() };
+    let Some(next) = sequence::next(seen, number) else {
+        return false;
+    };
+    // SAFETY: as above.
+    let is_next = unsafe { compare_exchange(&raw mut (*state).cursor, seen, next) };
+    if is_next {
+        // SAFETY: as above.
+        accepted(state, unsafe { (&raw const (*state).tick).read_volatile() });
+    }
+    is_next
 }
 
 #[inline(always)]

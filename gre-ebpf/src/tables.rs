@@ -193,6 +193,16 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn order_usual(&self, tunnel: u32, number: u32) -> Order {
+        sequence::order_in_place(tunnel, number)
+    }
+
+    #[inline(always)]
+    fn arrived_usual(&self, tunnel: u32, number: u32) {
+        sequence::arrived_in_place(tunnel, number);
+    }
+
+    #[inline(always)]
     fn answers(&self) -> bool {
         HAVE_KEEPALIVE.load() != 0
     }
