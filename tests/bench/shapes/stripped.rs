@@ -145,15 +145,16 @@ fn headers() -> Vec<Shape> {
         key: Some(4200),
         ..Gre::default()
     });
+    let in_sequence = |shape: Shape| Shape {
+        number_at: numbered.payload_offset() - 4,
+        first_number: 7,
+        ..shape
+    };
     let tagged = |link: Link| Packet { link, ..plain() };
     vec![
         of("key", one(IPV4, "key = 4200"), &keyed),
-        of("sequence, ignored", one(IPV4, ""), &numbered),
-        Shape {
-            number_at: numbered.payload_offset() - 4,
-            first_number: 7,
-            ..of("sequence, ordered", one(IPV4, "sequence = \"ordered\""), &numbered)
-        },
+        in_sequence(of("sequence, ignored", one(IPV4, ""), &numbered)),
+        in_sequence(of("sequence, ordered", one(IPV4, "sequence = \"ordered\""), &numbered)),
         of(
             "one VLAN tag",
             one(IPV4, ""),
