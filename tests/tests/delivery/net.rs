@@ -149,9 +149,10 @@ impl Net {
             namespace.sysctl("net.ipv4.ip_forward", "1")?;
             namespace.sysctl("net.ipv6.conf.all.forwarding", "1")?;
         }
-        // Errors are answered each time, not so many a second. In IPv4 no type is limited: a limit of 0, on Linux 6.1, takes all credit
-        // from the receiver, and `ip_error()`, which answers where there is no route, asks for that as well.
-        router.sysctl("net.ipv4.icmp_ratemask", "0")?;
+        // Errors are answered each time, not so many a second.
+        router.sysctl("net.ipv4.icmp_ratelimit", "0")?;
+        router.sysctl("net.ipv4.icmp_msgs_per_sec", "1000000")?;
+        router.sysctl("net.ipv4.icmp_msgs_burst", "1000000")?;
         router.sysctl("net.ipv6.icmp.ratelimit", "0")?;
         for (namespace, destination, gateway) in [
             (&client, "default", "198.18.5.1"),
