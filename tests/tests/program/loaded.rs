@@ -11,6 +11,7 @@ use crate::kernel::{Kernel, load_or_return};
 use crate::support::frames::CONFIGS;
 use crate::support::split::CONFIG;
 use gre_tests::skip::say;
+use gre_user::host::xdp_features;
 
 /// Instructions that the verifier may walk: a fifth of what it gives up at, so that growth shows early.
 const MOST_VERIFIED: u32 = 200_000;
@@ -55,6 +56,8 @@ fn sizes(config: &str, level: LogLevel) -> Result<BTreeMap<String, u32>> {
 #[test]
 fn verifies_with_room_to_spare() -> Result<()> {
     load_or_return!();
+    // The verifiers of kernels that tell no XDP features (before 6.3) tell more states apart.
+    let times = if xdp_features::are_told()? { 1 } else { 2 };
     let forwarding = [
         beside_stack(&[ROUTE]),
         beside_stack(&[INTERFACE]),
@@ -85,7 +88,7 @@ fn verifies_with_room_to_spare() -> Result<()> {
                 let verified = info.verified_instruction_count();
                 let verified = verified.context("the kernel does not tell how much it verified (before 5.16)")?;
                 ensure!(
-                    verified < limit,
+                    verified < times * limit,
                     "{name}: {verified} instructions verified at log level {level}, for{config}"
                 );
                 most.entry((level.to_string(), name))
