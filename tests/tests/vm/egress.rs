@@ -1,7 +1,7 @@
 //! `clamp_mss` on kernels with TCX and without, by what TCP connections negotiate: through the kernel's own GRE and straight back, over
 //! VLANs, while the program is replaced, and when a load is killed.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, ensure};
 use gre_tests::lab::{Lab, Namespace, PATIENCE};
 use gre_tests::program::Program;
-use gre_tests::skip::{binary_or_skip, say};
+use gre_tests::skip::{binary_or_skip, say, skip_on_this_kernel};
 use gre_user::host::clsact::{self, Hook};
 use gre_user::host::{Interface, has_tcx};
 use nix::sys::signal::{Signal, kill};
@@ -158,6 +158,7 @@ fn interface(name: &str, mode: &str, clamp_mss: u32) -> String {
 /// or, where the VLAN device writes it itself (`reorder_hdr off`), in the packet; and within another tag.
 #[test]
 fn what_leaves_by_a_vlan_is_clamped() -> Result<()> {
+    let mut clamped = 0;
     for (vlan, over) in [
         (&["type vlan id 5"][..], 1),
         (&["type vlan id 5 reorder_hdr off"], 1),
@@ -177,7 +178,15 @@ fn what_leaves_by_a_vlan_is_clamped() -> Result<()> {
         ensure!(ends[1].matches(".v").count() == over);
         pair.address([&ends[0], &ends[1]])?;
         let (below, above) = (WAN[1], ends[1].as_str());
-        let free = pair.limits()?;
+        let free = match pair.limits() {
+            // On Linux 6.18 nothing comes through by tags that both devices write themselves.
+            Err(error) if is_unreachable(&error) => {
+                let name = format!("what_leaves_by_a_vlan_is_clamped, {vlan:?}");
+                skip_on_this_kernel(&name, "such VLAN devices that carry anything, before any load");
+                continue;
+            }
+            limits => limits.with_context(|| format!("{vlan:?}, before any load"))?,
+        };
         for (interfaces, wanted) in [
             (interface(below, "native", 1000), 1000),
             (interface(above, "generic", 1100), 1100),
@@ -195,9 +204,17 @@ fn what_leaves_by_a_vlan_is_clamped() -> Result<()> {
             ensure!(limits == [wanted; 2], "{vlan:?}, {interfaces}: {limits:?}");
             pair.program.run("", "unload")?;
         }
-        ensure!(pair.limits()? == free, "unloaded");
+        let unloaded = pair.limits().with_context(|| format!("{vlan:?}, unloaded"))?;
+        ensure!(unloaded == free, "{vlan:?}, unloaded: {unloaded:?}");
+        clamped += 1;
     }
+    ensure!(clamped >= 3, "only {clamped} kinds of VLAN devices carry anything");
     Ok(())
+}
+
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|error| error.kind() == ErrorKind::HostUnreachable)
 }
 
 /// Connections that are made while the program is replaced over and over find the old one or the new one, never none.
