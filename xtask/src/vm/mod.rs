@@ -81,15 +81,15 @@ pub(crate) struct Options {
     /// Two kernels, fewer frames, and only what this machine's own kernel cannot do; what cannot be had is skipped
     #[arg(long)]
     quick: bool,
-    /// A program of tests; several separated by commas; all if left out
+    /// A program of tests; several separated by commas; if left out, the one that needs these kernels, or with a filter all
     #[arg(long = "test", value_name = "PROGRAM", value_delimiter = ',', value_parser = PossibleValuesParser::new(TESTS))]
     tests: Vec<String>,
-    /// Parts of test names
+    /// Parts of test names; all if left out
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
 }
 
-/// Runs the tests whose names contain one of the filters, or all, on each of the kernels, or on all.
+/// Runs the tests whose names contain one of the filters, or all that need such kernels, on each of the kernels, or on all.
 pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Result<ExitCode> {
     let fetched = folder(workspace).and_then(|folder| Ok((fetch(&folder)?, folder)));
     let ((qemu, available), folder) = match fetched {
@@ -103,10 +103,10 @@ pub(crate) fn run(workspace: &Workspace, built: &Built, options: &Options) -> Re
     let default = if options.quick { TWO_KERNELS } else { KERNELS };
     let (kernels, missing) = choose(&available, &options.kernels, default)?;
     let wanted: Vec<_> = options.tests.iter().map(String::as_str).collect();
-    let tests = match (wanted.as_slice(), options.quick) {
-        ([], true) => TESTS_FOR_MACHINES,
-        ([], false) => TESTS,
-        (wanted, _) => wanted,
+    let tests = match wanted.as_slice() {
+        [] if options.quick || options.filters.is_empty() => TESTS_FOR_MACHINES,
+        [] => TESTS,
+        wanted => wanted,
     };
     let programs = programs::build(workspace, built, tests)?;
     let filters = &options.filters;
