@@ -324,7 +324,7 @@ const LENGTH4: [u8; 4] = [0xff, 0, 0, 0];
 const LENGTH_AND_CHANGING_ECN4: [u8; 4] = [0xff, 1, 0, 0];
 /// MF and the fragment offset.
 const FRAGMENT: [u8; 4] = [0, 0, 0x3f, 0xff];
-/// The version of IPv6, and the same of its ECN field, the low half of the traffic class's low half.
+/// The version of IPv6, and whether the outer ECN field, the low bits of the traffic class, is ECT(1) or CE.
 const VERSION_AND_CHANGING_ECN6: [u8; 4] = [0xf0, 0x10, 0, 0];
 /// Next Header, after the payload length.
 const NEXT_HEADER: [u8; 4] = [0, 0, 0xff, 0];

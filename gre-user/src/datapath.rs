@@ -121,12 +121,17 @@ impl Datapath {
         shared: Option<Shared<'_>>,
     ) -> Result<Self> {
         let features = settings.features;
+        let redirects = features.route || features.interface || features.probes;
+        let frags_by_kernel = redirects
+            && !xdp_features::are_told().context(
+                "XDP features: the kernel cannot be asked over generic netlink whether it redirects large frames",
+            )?;
         let flags = [
             (UNKNOWN_DROP, u8::from(settings.unknown_drop)),
             (HAVE_PREFIXES, u8::from(features.prefixes)),
             (HAVE_ROUTE, u8::from(features.route)),
             (HAVE_INTERFACE, u8::from(features.interface)),
-            (FRAGS_BY_KERNEL, u8::from(!xdp_features::are_told()?)),
+            (FRAGS_BY_KERNEL, u8::from(frags_by_kernel)),
             (HAVE_SPREAD, u8::from(features.spread)),
             (HAVE_MSS, u8::from(features.mss)),
             (HAVE_BYPASS, u8::from(features.bypass)),

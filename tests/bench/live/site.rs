@@ -17,7 +17,6 @@ use serde_json::Value;
 use super::attach::{attach_tc, attach_xdp};
 use crate::shapes::{LOCAL, REMOTE, plain};
 
-/// The tunnel's ends.
 /// The host's way to the rest of the world.
 const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// Where inner packets come from.
