@@ -121,7 +121,7 @@ fn decide_usual<
     if tunnel.policy.deliver() == Deliver::Stack {
         return conclude_usual(packet, tables, carrier, &candidate, tunnel, Deliver::Stack);
     }
-    if !tables.forwards() || !tables.is_own_mac(headers.addressee()) {
+    if !tables.forwards() || !tables.is_own_mac_usual(headers.addressee()) {
         return None;
     }
     conclude_usual(packet, tables, carrier, &candidate, tunnel, tunnel.policy.deliver())

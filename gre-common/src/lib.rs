@@ -39,6 +39,7 @@ pub mod sample;
 pub mod sequence;
 pub mod siphash;
 pub mod sizes;
+pub mod slots;
 mod tables;
 pub mod target;
 pub mod transport;

@@ -15,6 +15,18 @@ pub const PREFIXES6: &str = "PREFIXES6";
 pub const COMPARED4: &str = "COMPARED4";
 /// The same for IPv6.
 pub const COMPARED6: &str = "COMPARED6";
+/// The elements of [`TUNNELS4`] where they are not few, once more: array of [`Slot`](crate::slots::Slot), of
+/// [`Endpoints<Ipv4>`](crate::endpoints::Endpoints) and [`Tunnel`](crate::tunnel::Tunnel). Written by userspace as
+/// [`slots`](crate::slots) says.
+pub const TUNNEL_SLOTS4: &str = "TUNNEL_SLOTS4";
+/// The same for IPv6.
+pub const TUNNEL_SLOTS6: &str = "TUNNEL_SLOTS6";
+/// The same of [`TARGETS`], by tunnel id.
+pub const TARGET_SLOTS: &str = "TARGET_SLOTS";
+/// The same of [`INTERFACES`], by interface index.
+pub const INTERFACE_SLOTS: &str = "INTERFACE_SLOTS";
+/// How many of those there are.
+pub const INTERFACE_SLOT_COUNT: u32 = 64;
 /// The local IPv4 endpoints: hash of the address to the number of tunnels that have it. Written by userspace.
 pub const LOCALS4: &str = "LOCALS4";
 /// The same for IPv6.
@@ -125,6 +137,13 @@ pub const FEW_ENDPOINTS6: &str = "FEW_ENDPOINTS6";
 pub const COUNT_ENDPOINTS4: &str = "COUNT_ENDPOINTS4";
 /// The same for IPv6.
 pub const COUNT_ENDPOINTS6: &str = "COUNT_ENDPOINTS6";
+
+/// Set before loading: one less than the number of [`TUNNEL_SLOTS4`], a power of two; 0 where they are not used.
+pub const TUNNEL_SLOTS4_MASK: &str = "TUNNEL_SLOTS4_MASK";
+/// The same for IPv6.
+pub const TUNNEL_SLOTS6_MASK: &str = "TUNNEL_SLOTS6_MASK";
+/// The same of [`TARGET_SLOTS`].
+pub const TARGET_SLOTS_MASK: &str = "TARGET_SLOTS_MASK";
 
 /// Set to 1 before loading: drop what no tunnel matches, instead of passing it.
 pub const UNKNOWN_DROP: &str = "UNKNOWN_DROP";

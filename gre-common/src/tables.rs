@@ -37,6 +37,10 @@ pub trait Tables {
     fn forwards(&self) -> bool;
     /// Whether this is the MAC address of the interface that the packet came in on.
     fn is_own_mac(&self, mac: Mac) -> bool;
+    /// The same for a packet of a usual form.
+    fn is_own_mac_usual(&self, mac: Mac) -> bool {
+        self.is_own_mac(mac)
+    }
     /// Judges the sequence number of a tunnel's packet, moves the tunnel's state, and notes that it has come as [`Self::arrived`] does.
     fn order(&self, tunnel: u32, number: u32) -> Order;
     /// Notes that a packet with this number has come by a tunnel that does not enforce order, whatever becomes of it. Nothing is

@@ -18,6 +18,7 @@ use crate::{
     protect::TunnelAddress,
     sample::Bucket,
     sequence::SequenceState,
+    slots::Slot,
     target::{NextHop, Target},
     tunnel::Tunnel,
 };
@@ -54,3 +55,11 @@ unsafe impl Pod for TunnelAddress<Ipv4> {}
 unsafe impl Pod for TunnelAddress<Ipv6> {}
 // SAFETY: two `u64`s.
 unsafe impl Pod for Quota {}
+// SAFETY: words only, without padding.
+unsafe impl Pod for Slot<Endpoints<Ipv4>, Tunnel> {}
+// SAFETY: as above.
+unsafe impl Pod for Slot<Endpoints<Ipv6>, Tunnel> {}
+// SAFETY: three words and six half words, without padding.
+unsafe impl Pod for Slot<u32, Target> {}
+// SAFETY: two words and a `u64`, without padding.
+unsafe impl Pod for Slot<u32, Mac> {}

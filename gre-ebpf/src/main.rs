@@ -31,6 +31,7 @@ mod redirects;
 mod route;
 mod sample;
 mod sequence;
+mod slots;
 mod switch;
 mod tables;
 

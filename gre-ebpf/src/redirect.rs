@@ -10,7 +10,7 @@ use gre_common::{
     endian::Be16,
     forward::{self, Hop},
     link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6},
-    target::{Macs, Target},
+    target::Macs,
 };
 use network_types::{
     eth::EthHdr,
@@ -21,7 +21,7 @@ use crate::{
     deliver::Decapsulated,
     frame::{Frame, ingress, write},
     onward::Onward,
-    tables::{DEVICES, FRAGS_BY_KERNEL, TARGETS},
+    tables::{self, DEVICES, FRAGS_BY_KERNEL},
 };
 
 /// The link header of the frame at hand.
@@ -105,8 +105,7 @@ extern "C" fn to_target_out_of_line(ctx: *mut xdp_md, tunnel: u32, word: u32) ->
 
 #[inline(always)]
 fn try_target(ctx: &XdpContext, tunnel: u32, word: u32) -> Result<Onward, Reason> {
-    // SAFETY: userspace replaces elements and never changes one in place; the target is copied at once.
-    let target: Target = *unsafe { TARGETS.get(tunnel) }.ok_or(Reason::RouteNoNeighbour)?;
+    let target = tables::target(tunnel).ok_or(Reason::RouteNoNeighbour)?;
     let may_turn_back = word & SPREAD == 0;
     if word & ETHERNET != 0 {
         return choose(ctx, target.interface, may_turn_back);

@@ -22,7 +22,12 @@ use gre_common::{
     tunnel::Tunnel,
 };
 
-use crate::{few::Few, frame, keepalive, protect, sequence, switch::Switch};
+use crate::{
+    few::Few,
+    frame, keepalive, protect, sequence,
+    slots::{self, Placed},
+    switch::Switch,
+};
 
 /// Interfaces that can be redirected to, at most: routers of containers have thousands.
 const MOST_DEVICES: u32 = 16_384;
@@ -59,7 +64,7 @@ static NAMES: HashMap<u32, TunnelName> = HashMap::with_max_entries(DEFAULT_ENTRI
 static FORMER: HashMap<u32, TunnelName> = HashMap::with_max_entries(DEFAULT_ENTRIES, BPF_F_NO_PREALLOC);
 
 #[map]
-pub(crate) static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
 static NEXT_HOPS: HashMap<u32, NextHop> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
 #[map]
@@ -136,7 +141,7 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn usual4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel> {
-        if let Some(tunnel) = Ipv4::compared_at_once(endpoints) {
+        if let Some(tunnel) = Ipv4::compared_at_once(endpoints).or_else(|| Ipv4::placed(endpoints)) {
             return Some(tunnel);
         }
         looked_up(&TUNNELS4, &PREFIXES4, endpoints)
@@ -144,7 +149,7 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn usual6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel> {
-        if let Some(tunnel) = Ipv6::compared_at_once(endpoints) {
+        if let Some(tunnel) = Ipv6::compared_at_once(endpoints).or_else(|| Ipv6::placed(endpoints)) {
             return Some(tunnel);
         }
         looked_up(&TUNNELS6, &PREFIXES6, endpoints)
@@ -180,6 +185,11 @@ impl Tables for Maps<'_> {
     fn is_own_mac(&self, mac: Mac) -> bool {
         // SAFETY: userspace replaces elements and never changes one in place.
         unsafe { INTERFACES.get(frame::ingress(self.0)) }.is_some_and(|own| *own == mac)
+    }
+
+    #[inline(always)]
+    fn is_own_mac_usual(&self, mac: Mac) -> bool {
+        slots::own_mac(frame::ingress(self.0)).map_or_else(|| self.is_own_mac(mac), |own| own == mac)
     }
 
     #[inline(always)]
@@ -315,6 +325,13 @@ fn is_listed<D>(prefixes: &LpmTrie<D, u32>, data: D) -> bool {
     // On the stack the aligned one is what the verifier accepts.
     let key: &Key<D> = unsafe { &*(&raw const whole).cast() };
     prefixes.get(key).is_some()
+}
+
+/// Where a tunnel that delivers to an interface sends.
+#[inline(always)]
+pub(crate) fn target(tunnel: u32) -> Option<Target> {
+    // SAFETY: userspace replaces elements and never changes one in place; the target is copied at once.
+    slots::target(tunnel).or_else(|| unsafe { TARGETS.get(tunnel) }.copied())
 }
 
 /// An exact remote before the longest prefix.

@@ -22,7 +22,7 @@ use self::plan::Plan;
 use crate::attach::{Applied, Attached, Undone};
 use crate::carry::Carry;
 use crate::config::Config;
-use crate::datapath::{self, Datapath, LOGS, Shared};
+use crate::datapath::{self, Datapath, LOGS, Shared, Sizes};
 use crate::host::{Capability, missing_capabilities};
 use crate::layout::{self, Match};
 use crate::running::Running;
@@ -213,8 +213,7 @@ fn make_ready(config: &Config, plan: &mut Plan) -> Result<Datapath> {
 /// The running generation's maps that the new one can have: those that go on, and those that hold what they are to hold.
 fn shared<'a>(running: &'a Running, carry: Carry, settings: &Settings, tables: &Tables) -> Result<Shared<'a>> {
     let mut maps = carry.shared();
-    let entries: BTreeMap<_, _> =
-        datapath::entries(settings.max_tunnels, settings.features.interface, tables.cores.len(), 0).collect();
+    let entries: BTreeMap<_, _> = Sizes::of(settings, tables, 0).entries().collect();
     for name in tables.same_maps(&running.tables) {
         let entries = entries.get(name).copied().unwrap_or_default();
         if layout::compare(&running.generation.map(name), name, entries)? == Match::Whole {

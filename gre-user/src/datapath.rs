@@ -1,5 +1,6 @@
 //! The eBPF object, loaded into the kernel with its maps sized and filled.
 
+mod entries;
 mod load;
 mod refusal;
 
@@ -12,14 +13,14 @@ use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use gre_common::maps::{
-    CORES, CPUS, FLOW_KEY, FORMER, FORWARD, FRAGS_BY_KERNEL, HAVE_BYPASS, HAVE_INTERFACE, HAVE_KEEPALIVE, HAVE_MSS,
-    HAVE_PREFIXES, HAVE_PROBES, HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, KEEPALIVES, LOCALS4, LOCALS6, LOCKDOWN,
-    NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, TARGETS, TUNNELS4, TUNNELS6, UNKNOWN_DROP,
+    CPUS, FLOW_KEY, FORWARD, FRAGS_BY_KERNEL, HAVE_BYPASS, HAVE_INTERFACE, HAVE_KEEPALIVE, HAVE_MSS, HAVE_PREFIXES,
+    HAVE_PROBES, HAVE_ROUTE, HAVE_SPREAD, INNER_DESTINATIONS, LOCKDOWN, TARGET_SLOTS_MASK, TUNNEL_SLOTS4_MASK,
+    TUNNEL_SLOTS6_MASK, UNKNOWN_DROP,
 };
 use log::Log;
 
+pub(crate) use self::entries::Sizes;
 pub(crate) use self::load::load_patiently;
-use crate::carry::BY_TUNNEL;
 use crate::clamps::Clamps;
 use crate::host::cpus::possible_cpus;
 use crate::host::xdp_features;
@@ -28,7 +29,7 @@ use crate::redirects::Watch;
 use crate::settings::Settings;
 use crate::state::Generation;
 use crate::surroundings::Surroundings;
-use crate::tables::{Few, Tables, map, slots};
+use crate::tables::{Few, Tables, map};
 
 /// The object, as the build put it into this binary; empty in a build without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gre-ebpf.o"));
@@ -44,12 +45,6 @@ const PASS_PROGRAM: &str = "gre_pass";
 /// The name of the one for interfaces' ways out.
 const EGRESS_PROGRAM: &str = "gre_egress";
 
-/// Maps that hold an entry for each remote, or at most so many.
-const BY_REMOTE: [&str; 8] = [
-    TUNNELS4, TUNNELS6, PREFIXES4, PREFIXES6, LOCALS4, LOCALS6, NAMES, FORMER,
-];
-/// Maps that hold an entry for each tunnel that delivers to an interface.
-const BY_TARGET: [&str; 2] = [TARGETS, NEXT_HOPS];
 /// The ring that the program's log records go through, in builds that log.
 pub(crate) const LOGS: &str = "AYA_LOGS";
 
@@ -154,15 +149,15 @@ impl Datapath {
             // A build without logging has no level.
             .override_global(aya_log::LEVEL, &log_level, false);
         let cpus = if features.spread { possible_cpus()? } else { 1 };
-        for (name, entries) in entries(settings.max_tunnels, features.interface, tables.cores.len(), cpus) {
+        let sizes = Sizes::of(settings, tables, cpus);
+        for (name, entries) in sizes.entries() {
             loader.map_max_entries(name, entries);
         }
-        let answering = if features.keepalive {
-            settings.max_tunnels.saturating_add(1)
-        } else {
-            1
-        };
-        loader.map_max_entries(KEEPALIVES, answering);
+        let masks = sizes.slots().map(|(_, slots)| slots - 1);
+        let names = [TUNNEL_SLOTS4_MASK, TUNNEL_SLOTS6_MASK, TARGET_SLOTS_MASK];
+        for (name, mask) in names.into_iter().zip(&masks) {
+            loader.override_global(name, mask, true);
+        }
         if let Some(shared) = &shared {
             for name in &shared.maps {
                 loader.map_pin_path(name, shared.generation.map(name));
@@ -369,23 +364,6 @@ impl Datapath {
     pub fn logger(&mut self) -> Result<EbpfLogger<&'static dyn Log>> {
         EbpfLogger::init(&mut self.ebpf).context("the eBPF program does not log")
     }
-}
-
-/// How many entries each map has that gets another number of them than the object says.
-pub(crate) fn entries(
-    max_tunnels: u32,
-    to_interface: bool,
-    cores: usize,
-    cpus: u32,
-) -> impl Iterator<Item = (&'static str, u32)> {
-    let targets = if to_interface { max_tunnels } else { 1 };
-    let each = |entries| move |name| (name, entries);
-    BY_REMOTE
-        .into_iter()
-        .map(each(max_tunnels))
-        .chain(BY_TARGET.into_iter().map(each(targets)))
-        .chain(BY_TUNNEL.into_iter().map(each(max_tunnels.saturating_add(1))))
-        .chain([(CORES, slots(cores)), (CPUS, cpus)])
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {

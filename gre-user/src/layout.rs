@@ -13,14 +13,15 @@ use gre_common::keepalive::Quota;
 use gre_common::link::Mac;
 use gre_common::maps::{
     ALLOWED4, ALLOWED6, ARRIVALS, BUCKETS, BYPASS4, BYPASS6, CARRIED, COMPARED4, COMPARED6, CORES, COUNTERS, DEVICES,
-    EGRESS, EGRESS_CLAMPED, FORMER, FORWARD, INTERFACES, KEEPALIVES, LOCALS4, LOCALS6, MAX_EGRESS, MAX_REDIRECTS,
-    NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, PROTECTED4, PROTECTED6, READER, REDIRECTS, SAMPLES, SEQUENCES, TARGETS,
-    TUNNELS4, TUNNELS6, TunnelName,
+    EGRESS, EGRESS_CLAMPED, FORMER, FORWARD, INTERFACE_SLOT_COUNT, INTERFACE_SLOTS, INTERFACES, KEEPALIVES, LOCALS4,
+    LOCALS6, MAX_EGRESS, MAX_REDIRECTS, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6, PROTECTED4, PROTECTED6, READER,
+    REDIRECTS, SAMPLES, SEQUENCES, TARGET_SLOTS, TARGETS, TUNNEL_SLOTS4, TUNNEL_SLOTS6, TUNNELS4, TUNNELS6, TunnelName,
 };
 use gre_common::mss::Clamp;
 use gre_common::protect::TunnelAddress;
 use gre_common::sample::{Bucket, RING_BYTES};
 use gre_common::sequence::SequenceState;
+use gre_common::slots::Slot;
 use gre_common::target::{NextHop, Target};
 use gre_common::tunnel::Tunnel;
 
@@ -94,13 +95,15 @@ impl Shape {
 }
 
 /// All maps that userspace needs, and so are pinned.
-pub(crate) const SHAPES: [Shape; 33] = [
+pub(crate) const SHAPES: [Shape; 37] = [
     shape::<Endpoints<Ipv4>, Tunnel>(TUNNELS4, MapType::Hash, 0),
     shape::<Endpoints<Ipv6>, Tunnel>(TUNNELS6, MapType::Hash, 0),
     shape::<EndpointsPrefix<Ipv4>, Tunnel>(PREFIXES4, MapType::LpmTrie, NO_PREALLOC),
     shape::<EndpointsPrefix<Ipv6>, Tunnel>(PREFIXES6, MapType::LpmTrie, NO_PREALLOC),
     shape::<u32, Tunnel>(COMPARED4, MapType::Array, 0).with_entries(MOST as u32),
     shape::<u32, Tunnel>(COMPARED6, MapType::Array, 0).with_entries(MOST as u32),
+    shape::<u32, Slot<Endpoints<Ipv4>, Tunnel>>(TUNNEL_SLOTS4, MapType::Array, 0),
+    shape::<u32, Slot<Endpoints<Ipv6>, Tunnel>>(TUNNEL_SLOTS6, MapType::Array, 0),
     shape::<Ipv4, u32>(LOCALS4, MapType::Hash, NO_PREALLOC),
     shape::<Ipv6, u32>(LOCALS6, MapType::Hash, NO_PREALLOC),
     shape::<u32, TunnelName>(NAMES, MapType::Hash, NO_PREALLOC),
@@ -110,9 +113,11 @@ pub(crate) const SHAPES: [Shape; 33] = [
     shape::<u32, SequenceState>(SEQUENCES, MapType::Array, 0),
     shape::<u32, u64>(ARRIVALS, MapType::Array, 0),
     shape::<u32, Target>(TARGETS, MapType::Hash, 0),
+    shape::<u32, Slot<u32, Target>>(TARGET_SLOTS, MapType::Array, 0),
     shape::<u32, NextHop>(NEXT_HOPS, MapType::Hash, 0),
     shape::<u32, [u32; 2]>(DEVICES, MapType::DevMapHash, RDONLY_PROG).with_entries(MOST_DEVICES),
     shape::<u32, Mac>(INTERFACES, MapType::Hash, 0).with_entries(MOST_INTERFACES),
+    shape::<u32, Slot<u32, Mac>>(INTERFACE_SLOTS, MapType::Array, 0).with_entries(INTERFACE_SLOT_COUNT),
     shape::<u32, u32>(CORES, MapType::Array, 0),
     shape::<u32, u32>(FORWARD, MapType::ProgramArray, 0),
     shape::<u32, u64>(REDIRECTS, MapType::LruPerCpuHash, 0).with_entries(MAX_REDIRECTS),

@@ -40,6 +40,7 @@ pub mod running;
 pub mod samples;
 mod service;
 pub mod settings;
+mod slots;
 pub mod snapshot;
 pub mod state;
 pub mod stats;

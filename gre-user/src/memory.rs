@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
-use gre_common::maps::{KEEPALIVES, NAMES, PREFIXES6};
+use gre_common::few;
+use gre_common::maps::{NAMES, PREFIXES6};
+use ipnet::IpNet;
 
 use crate::config::{Config, Deliver, Keepalive};
-use crate::datapath::entries;
+use crate::datapath::Sizes;
 use crate::layout::{SHAPES, Shape};
 use crate::state::Generation;
 use crate::tables::unusable;
@@ -16,40 +18,44 @@ use crate::tables::unusable;
 /// What a configuration asks of the maps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand {
-    max_tunnels: u32,
-    to_interface: bool,
-    answers: bool,
+    sizes: Sizes,
     tunnels: u64,
     prefixes: u64,
 }
 
 impl Demand {
     pub(crate) fn of(config: &Config) -> Self {
-        let prefixes = |tunnel: &crate::config::Tunnel| {
-            let remotes = tunnel.remotes.iter();
-            remotes
-                .filter(|remote| remote.prefix_len() != remote.max_prefix_len())
-                .count() as u64
-        };
-        Self {
+        let tunnels = &config.tunnels;
+        let remotes = || tunnels.iter().flat_map(|tunnel| &tunnel.remotes);
+        let is_exact = |remote: &IpNet| remote.prefix_len() == remote.max_prefix_len();
+        let exact = |v4| remotes().filter(move |remote| is_exact(remote) && remote.addr().is_ipv4() == v4);
+        let sizes = Sizes {
             max_tunnels: config.max_tunnels,
-            to_interface: config
-                .tunnels
+            to_interface: tunnels
                 .iter()
                 .any(|tunnel| matches!(tunnel.deliver, Deliver::Interface { .. })),
-            answers: config.tunnels.iter().any(|tunnel| tunnel.keepalive == Keepalive::Reply),
-            tunnels: config.tunnels.len() as u64,
-            prefixes: config.tunnels.iter().map(prefixes).sum(),
+            answers: tunnels.iter().any(|tunnel| tunnel.keepalive == Keepalive::Reply),
+            many4: exact(true).count() > few::MOST,
+            many6: exact(false).count() > few::MOST,
+            cores: 0,
+            cpus: 1,
+        };
+        Self {
+            sizes,
+            tunnels: tunnels.len() as u64,
+            prefixes: remotes().filter(|remote| !is_exact(remote)).count() as u64,
         }
     }
 
     /// How much more each tunnel of `max_tunnels` takes.
     pub(crate) fn bytes_per_tunnel(self, cpus: u32) -> u64 {
         let demand = |max_tunnels| Self {
-            max_tunnels,
+            sizes: Sizes {
+                max_tunnels,
+                ..self.sizes
+            },
             tunnels: 0,
             prefixes: 0,
-            ..self
         };
         // Between powers of two, so that the number of buckets grows as well.
         (demand(1 << 20).bytes(cpus) - demand(1 << 19).bytes(cpus)) >> 19
@@ -57,13 +63,7 @@ impl Demand {
 
     /// Bytes of all pinned maps, on a host with so many possible CPUs.
     pub(crate) fn bytes(self, cpus: u32) -> u64 {
-        let answering = if self.answers {
-            self.max_tunnels.saturating_add(1)
-        } else {
-            1
-        };
-        let sized = entries(self.max_tunnels, self.to_interface, 0, 1);
-        let sized: Vec<_> = sized.chain([(KEEPALIVES, answering)]).collect();
+        let sized: Vec<_> = self.sizes.entries().collect();
         let shape = |shape: &Shape| {
             let entries = sized.iter().find(|(name, _)| *name == shape.name);
             shape.bytes(entries.map_or(shape.entries, |(_, entries)| *entries), cpus)

@@ -17,7 +17,8 @@ use aya::programs::{TestRun, TestRunOptions};
 use aya::{Ebpf, Pod};
 use gre_common::endpoints::{Endpoints, EndpointsPrefix};
 use gre_common::link::Mac;
-use gre_common::maps::INTERFACES;
+use gre_common::maps::{INTERFACE_SLOTS, INTERFACES};
+use gre_common::slots::{Key as SlotKey, Slot};
 use gre_common::tunnel::{Cores, Deliver, Policy, TRIAL, Tunnel};
 use gre_common::{Action, Delivery, Verdict};
 
@@ -26,6 +27,7 @@ use crate::config::Config;
 use crate::datapath::Datapath;
 use crate::offline::{Judgement, Offline};
 use crate::settings::LogLevel;
+use crate::slots::Slots;
 use crate::tables::{Address, Entries, Names, Tables, V4, V6, map};
 
 /// How many tunnels are tried at most, beside one of each [`Shape`]: a run takes some microseconds.
@@ -145,7 +147,8 @@ struct LookedUp<A> {
 
 impl<A: Address> LookedUp<A>
 where
-    Endpoints<A>: Pod,
+    Endpoints<A>: Pod + SlotKey,
+    Slot<Endpoints<A>, Tunnel>: Pod,
 {
     fn of(entries: &Entries<A>, names: &'static Names) -> Self {
         let compared = entries.compared();
@@ -185,10 +188,13 @@ where
         let Some(compared) = &self.compared else {
             let name = self.names.tunnels;
             let mut map: HashMap<_, Endpoints<A>, Tunnel> = HashMap::try_from(map(ebpf, name)?)?;
-            return tunnels.into_iter().try_for_each(|(endpoints, tunnel)| {
-                let put = map.insert(endpoints, tunnel, 0);
-                put.with_context(|| cannot_write(name))
-            });
+            for (endpoints, tunnel) in &tunnels {
+                map.insert(endpoints, tunnel, 0).with_context(|| cannot_write(name))?;
+            }
+            let mut slots = Slots::of(ebpf, self.names.slots)?;
+            return tunnels
+                .into_iter()
+                .try_for_each(|(endpoints, tunnel)| slots.overwrite(endpoints, tunnel));
         };
         let name = self.names.compared;
         let mut map: Array<_, Tunnel> = Array::try_from(map(ebpf, name)?)?;
@@ -214,6 +220,9 @@ fn own_mac(ebpf: &mut Ebpf, mac: Option<Mac>) -> Result<Option<Mac>> {
         None => interfaces.remove(&LOOPBACK),
     }
     .with_context(|| cannot_write(INTERFACES))?;
+    if let Some(mac) = mac {
+        Slots::of(ebpf, INTERFACE_SLOTS)?.overwrite(LOOPBACK, mac)?;
+    }
     Ok(before)
 }
 

@@ -7,10 +7,13 @@ use aya::maps::xdp::XdpMapError;
 use aya::maps::{DevMapHash, HashMap, MapData, MapError};
 use aya::{Ebpf, Pod};
 use gre_common::link::Mac;
-use gre_common::maps::{DEVICES, INTERFACES, TARGETS};
+use gre_common::maps::{DEVICES, INTERFACE_SLOTS, INTERFACES, TARGET_SLOTS, TARGETS};
+use gre_common::slots::Slot;
+use gre_common::target::Target;
 
 use super::Surroundings;
 use crate::bpf::batch;
+use crate::slots;
 use crate::state::Generation;
 use crate::tables::{data, map, open, read_all};
 
@@ -22,15 +25,21 @@ impl Surroundings {
     /// If the object lacks a map, or one is too small.
     pub fn write(&self, ebpf: &mut Ebpf) -> Result<()> {
         fill(ebpf, INTERFACES, self.own_macs())?;
+        slots::fill(ebpf, INTERFACE_SLOTS, self.own_macs())?;
         let mut devices = DevMapHash::try_from(map(ebpf, DEVICES)?)?;
         for &index in &self.devices {
             insert(&mut devices, index)?;
         }
-        fill(ebpf, TARGETS, self.targets.iter().map(|(id, target)| (*id, *target)))
+        fill(ebpf, TARGETS, self.by_tunnel())?;
+        slots::fill(ebpf, TARGET_SLOTS, self.by_tunnel())
     }
 
     fn own_macs(&self) -> impl ExactSizeIterator<Item = (u32, Mac)> {
         self.macs.iter().map(|(index, mac)| (*index, Mac::from_bytes(*mac)))
+    }
+
+    fn by_tunnel(&self) -> impl ExactSizeIterator<Item = (u32, Target)> {
+        self.targets.iter().map(|(id, target)| (*id, *target))
     }
 
     /// Brings the maps of a generation that is in force to these. Each element changes as a whole.
@@ -39,11 +48,8 @@ impl Surroundings {
     ///
     /// If a map cannot be opened, read or written, or has another layout than this version's.
     pub fn update(&self, generation: &Generation) -> Result<()> {
-        update(&generation.map(INTERFACES), self.own_macs())?;
-        update(
-            &generation.map(TARGETS),
-            self.targets.iter().map(|(id, target)| (*id, *target)),
-        )?;
+        update(generation, INTERFACES, INTERFACE_SLOTS, self.own_macs())?;
+        update(generation, TARGETS, TARGET_SLOTS, self.by_tunnel())?;
 
         let path = generation.map(DEVICES);
         let mut devices: DevMapHash<MapData> = open(&path)?;
@@ -72,9 +78,8 @@ impl Surroundings {
             .collect::<Result<_, _>>()
             .with_context(|| cannot_read(&generation.map(DEVICES)))?;
         present.sort_unstable();
-        let targets = self.targets.iter().map(|(id, target)| (*id, *target));
         Ok(holds(&generation.map(INTERFACES), self.own_macs())?
-            && holds(&generation.map(TARGETS), targets)?
+            && holds(&generation.map(TARGETS), self.by_tunnel())?
             && present.iter().eq(&self.devices))
     }
 }
@@ -89,20 +94,26 @@ fn fill<V: Pod>(ebpf: &mut Ebpf, name: &str, elements: impl Iterator<Item = (u32
     batch::write(data(map(ebpf, name)?)?, elements).with_context(|| cannot_write(name))
 }
 
-/// Brings a pinned hash map to these.
-fn update<V: Pod + PartialEq>(path: &Path, wanted: impl Iterator<Item = (u32, V)>) -> Result<()> {
-    let mut map: HashMap<_, u32, V> = open(path)?;
-    let mut present: std::collections::HashMap<u32, V> = read_all(path)?.into_iter().collect();
-    for (key, value) in wanted {
-        if present.remove(&key).as_ref() != Some(&value) {
-            map.insert(key, value, 0)
-                .with_context(|| format!("{}: cannot be written", path.display()))?;
-        }
-    }
-    for key in present.into_keys() {
-        gone(map.remove(&key)).with_context(|| format!("{}: cannot be written", path.display()))?;
-    }
-    Ok(())
+/// Brings a hash map of a generation to these, and its slots.
+fn update<V: Pod + PartialEq>(
+    generation: &Generation,
+    name: &str,
+    slots: &str,
+    wanted: impl Iterator<Item = (u32, V)>,
+) -> Result<()>
+where
+    Slot<u32, V>: Pod,
+{
+    let path = generation.map(name);
+    let mut map: HashMap<_, u32, V> = open(&path)?;
+    let mut present: std::collections::HashMap<u32, V> = read_all(&path)?.into_iter().collect();
+    let put: Vec<_> = wanted.filter(|(key, value)| present.remove(key).as_ref() != Some(value)).collect();
+    let left: Vec<_> = present.into_keys().collect();
+    slots::change(generation, slots, &put, &left, || {
+        let put = put.iter().try_for_each(|(key, value)| map.insert(key, value, 0));
+        put.and_then(|()| left.iter().try_for_each(|key| gone(map.remove(key))))
+            .with_context(|| format!("{}: cannot be written", path.display()))
+    })
 }
 
 /// An element that has gone by itself, as with its interface, was to go anyway.

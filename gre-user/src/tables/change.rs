@@ -15,12 +15,14 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, MapData};
 use gre_common::endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6};
 use gre_common::maps::{FORMER, NAMES, NEXT_HOPS, TunnelName};
+use gre_common::slots::{Key as SlotKey, Slot};
 use gre_common::target::NextHop;
 use gre_common::tunnel::Tunnel;
 
 use self::elements::{Elements, Pinned, cannot_write, gone, missing, removed};
 use super::kernel::{Names, V4, V6, padded};
 use super::{Address, Entries, Onward, Tables, open};
+use crate::slots;
 use crate::state::Generation;
 
 /// What must be written to get from some tables to others.
@@ -151,7 +153,7 @@ impl Change {
         v4.carry_out(generation, &V4)?;
         v6.carry_out(generation, &V6)?;
         // Nobody looks at these but whoever changes tunnels next.
-        former_map.carry_out(Elements {
+        former_map.carry_out(&Elements {
             put: former.put.into_iter().map(|(id, name)| (id, padded(&name))).collect(),
             gone: former.gone,
         })?;
@@ -162,7 +164,8 @@ impl Change {
 
 impl<A: Address> EntriesChange<A>
 where
-    Endpoints<A>: Pod,
+    Endpoints<A>: Pod + SlotKey,
+    Slot<Endpoints<A>, Tunnel>: Pod,
 {
     fn between(old: &Entries<A>, new: &Entries<A>) -> Self {
         let locals = Elements::between(&old.locals, &new.locals);
@@ -183,7 +186,10 @@ where
     }
 
     fn carry_out(self, generation: &Generation, names: &Names) -> Result<()> {
-        Pinned::open(generation, names.tunnels)?.carry_out(self.exact)?;
+        let Elements { put, gone } = &self.exact;
+        slots::change(generation, names.slots, put, gone, || {
+            Pinned::open(generation, names.tunnels)?.carry_out(&self.exact)
+        })?;
         let path = generation.map(names.prefixes);
         let mut prefixes: LpmTrie<MapData, Endpoints<A>, Tunnel> = open(&path)?;
         let key = |prefix: &EndpointsPrefix<A>| Key::new(prefix.prefix_len, prefix.endpoints);
@@ -194,7 +200,7 @@ where
         for prefix in &self.prefixes.gone {
             removed(prefixes.remove(&key(prefix))).with_context(|| cannot_write(&path))?;
         }
-        Pinned::open(generation, names.locals)?.carry_out(self.locals)
+        Pinned::open(generation, names.locals)?.carry_out(&self.locals)
     }
 }
 

@@ -64,7 +64,7 @@ impl<A: Address> Entries<A> {
     }
 
     /// Whether packets are compared with the tunnels whose remote is a whole address.
-    pub(super) fn are_compared(&self) -> bool {
+    pub(crate) fn are_compared(&self) -> bool {
         self.exact.len() <= MOST
     }
 

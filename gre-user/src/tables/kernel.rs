@@ -11,12 +11,15 @@ use gre_common::endpoints::{Endpoints, EndpointsPrefix};
 use gre_common::keepalive::Quota;
 use gre_common::maps::{
     COMPARED4, COMPARED6, CORES, FORMER, KEEPALIVES, LOCALS4, LOCALS6, NAMES, NEXT_HOPS, PREFIXES4, PREFIXES6,
-    TUNNELS4, TUNNELS6, TunnelName,
+    TUNNEL_SLOTS4, TUNNEL_SLOTS6, TUNNELS4, TUNNELS6, TunnelName,
 };
+use gre_common::slots::{Key, Slot};
 use gre_common::target::NextHop;
+use gre_common::tunnel::Tunnel;
 
 use super::{Address, Entries, Onward, Tables, protect};
 use crate::bpf::batch;
+use crate::slots;
 use crate::state::Generation;
 
 /// The names of one family's maps.
@@ -25,6 +28,8 @@ pub(crate) struct Names {
     pub(crate) prefixes: &'static str,
     /// Of the tunnels that packets are compared with, where they are few.
     pub(crate) compared: &'static str,
+    /// Of those that have slots, where they are many.
+    pub(crate) slots: &'static str,
     pub(super) locals: &'static str,
 }
 
@@ -32,12 +37,14 @@ pub(crate) static V4: Names = Names {
     tunnels: TUNNELS4,
     prefixes: PREFIXES4,
     compared: COMPARED4,
+    slots: TUNNEL_SLOTS4,
     locals: LOCALS4,
 };
 pub(crate) static V6: Names = Names {
     tunnels: TUNNELS6,
     prefixes: PREFIXES6,
     compared: COMPARED6,
+    slots: TUNNEL_SLOTS6,
     locals: LOCALS6,
 };
 
@@ -189,8 +196,9 @@ fn read_keepalives(generation: &Generation, ids: BTreeSet<u32>) -> Result<BTreeM
 
 impl<A: Address> Entries<A>
 where
-    Endpoints<A>: Pod,
+    Endpoints<A>: Pod + Key,
     EndpointsPrefix<A>: Pod,
+    Slot<Endpoints<A>, Tunnel>: Pod,
 {
     fn read(generation: &Generation, names: &Names) -> Result<Self> {
         Ok(Self {
@@ -207,6 +215,9 @@ where
             names.compared,
             (0_u32..).zip(compared.into_iter().map(|(_, tunnel)| tunnel)),
         )?;
+        if !self.are_compared() {
+            slots::fill(maps.ebpf, names.slots, copied(&self.exact))?;
+        }
         maps.fill(names.prefixes, copied(&self.prefixes))?;
         maps.fill(names.locals, copied(&self.locals))
     }

@@ -60,12 +60,10 @@ impl<K: Pod, V: Pod> Pinned<K, V> {
         Ok(Self { path, map })
     }
 
-    pub(super) fn carry_out(mut self, change: Elements<K, V>) -> Result<()> {
-        change
-            .put
-            .into_iter()
-            .try_for_each(|(key, value)| self.put(key, value))?;
-        change.gone.into_iter().try_for_each(|key| self.remove(key))
+    pub(super) fn carry_out(mut self, change: &Elements<K, V>) -> Result<()> {
+        let Elements { put, gone } = change;
+        put.iter().try_for_each(|(key, value)| self.put(*key, *value))?;
+        gone.iter().try_for_each(|key| self.remove(*key))
     }
 
     pub(super) fn put(&mut self, key: K, value: V) -> Result<()> {
