@@ -76,7 +76,9 @@ impl<const WORDS: usize> Key for Endpoints<[Be32; WORDS]> {
     #[inline(always)]
     fn hash(&self) -> u64 {
         let key = mix(0, pair(self.keyed, bits(self.key)));
-        (0..WORDS).fold(key, |hash, word| mix(hash, pair(bits(self.local[word]), bits(self.remote[word]))))
+        (0..WORDS).fold(key, |hash, word| {
+            mix(hash, pair(bits(self.local[word]), bits(self.remote[word])))
+        })
     }
 
     /// By the word, the last of the remote first, in which tunnels mostly differ: as a whole it would be a call.
@@ -139,7 +141,10 @@ mod tests {
     #[test]
     fn a_slot_gives_its_value_for_its_key_while_it_is_taken() {
         let slot = Slot::holding(7_u32, 'v');
-        assert_eq!((slot.get(&7), slot.get(&8), slot.free().get(&7)), (Some(&'v'), None, None));
+        assert_eq!(
+            (slot.get(&7), slot.get(&8), slot.free().get(&7)),
+            (Some(&'v'), None, None)
+        );
         assert!(!slot.is_free() && slot.free().is_free());
         assert_eq!(slot.free().free(), slot.free());
     }

@@ -201,6 +201,8 @@ pub struct Usual<'a, F> {
     pub outer_bytes: u32,
     /// Bytes after that, padding to be cut off.
     pub padding: u32,
+    /// Bytes of the payload after the inner packet, which the stack cuts off by itself.
+    pub trailer: u32,
     /// Whether its sequence number told of a restarted sender.
     pub restart: bool,
     /// Where the payload goes.
@@ -242,6 +244,7 @@ pub(crate) struct Candidate<'a, const TAGS: usize, O, const FIELDS: usize> {
     field: Field,
     outer_bytes: u32,
     padding: u32,
+    trailer: u32,
 }
 
 impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, TAGS, O, FIELDS> {
@@ -268,6 +271,7 @@ impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, T
             field,
             outer_bytes,
             padding: padding as u32,
+            trailer: outer_bytes - stripped - inner_bytes,
         })
     }
 
@@ -311,6 +315,7 @@ impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, T
             tunnel: tunnel.id,
             outer_bytes: self.outer_bytes,
             padding: self.padding,
+            trailer: self.trailer,
             restart,
             deliver,
         }

@@ -6,13 +6,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
     maps::LruPerCpuHashMap,
 };
-use gre_common::{
-    Reason,
-    arrivals::Arrival,
-    counters::Counters,
-    sizes,
-    usual::{Form, Usual},
-};
+use gre_common::{Reason, arrivals::Arrival, counters::Counters, sizes};
 
 use crate::{
     onward::Onward,
@@ -45,11 +39,11 @@ pub(crate) fn delivered_to_stack(packet: &Decapsulated) {
     }
 }
 
-/// Counts a packet of a usual form, which goes to the stack: in place everywhere, for there is only one way to get here.
+/// Counts a packet of a usual form that is delivered: in place everywhere, for there is only one way to get here.
 #[inline(always)]
-pub(crate) fn usual<F: Form>(packet: &Usual<'_, F>) {
-    if let Some(counters) = counters(packet.tunnel) {
-        delivered(counters, packet.inner_bytes(), packet.outer_bytes, 0, packet.restart);
+pub(crate) fn usual(tunnel: u32, inner_bytes: u32, outer_bytes: u32, restart: bool) {
+    if let Some(counters) = counters(tunnel) {
+        delivered(counters, inner_bytes, outer_bytes, 0, restart);
     }
 }
 

@@ -61,6 +61,21 @@ pub(crate) fn usual<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> Result<(
     cut_padding(ctx, usual.padding as usize)
 }
 
+/// Strips so many bytes after the link header, where an IPv4 packet begins that stays as it is, and cuts the padding off. Errors are as
+/// above.
+#[inline(always)]
+pub(crate) fn plainly(ctx: &XdpContext, link: Link, stripped: usize, padding: usize) -> Result<(), Reason> {
+    let header = KeptHeader::read(ctx, link).ok_or(Reason::Headroom)?;
+    // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
+    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), stripped as i32) } != 0 {
+        return Err(Reason::Headroom);
+    }
+    header
+        .write_short::<0>(ctx, link, ETHER_TYPE_IPV4)
+        .ok_or(Reason::Internal)?;
+    cut_padding(ctx, padding)
+}
+
 /// Cuts so many bytes off the frame's end.
 #[inline(always)]
 fn cut_padding(ctx: &XdpContext, padding: usize) -> Result<(), Reason> {

@@ -1,9 +1,9 @@
 //! Delivery of a decapsulated packet: to the stack, by route, or to an interface.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use gre_common::{
     Reason,
-    link::VlanTags,
+    link::{ETHER_TYPE_IPV4, Link, VlanTags},
     tunnel::Deliver,
     usual::{Form, Usual},
 };
@@ -32,28 +32,77 @@ pub(crate) struct Decapsulated {
     pub(crate) is_spread: bool,
 }
 
-/// Decapsulates a packet of a usual form, which its tunnel's target gets, and counts it. On the spot: what that takes of the stack is
-/// so little that it fits beside the decision's.
+/// Decapsulates a packet of a usual form, which its tunnel's target gets, and counts it.
+///
+/// # Errors
+///
+/// Those of [`decapsulate`](decapsulate::decapsulate). Nothing was counted then.
 #[inline(always)]
 pub(crate) fn usual_to_target<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> Result<u32, Reason> {
-    decapsulate::usual(ctx, usual)?;
-    let packet = Decapsulated {
-        tunnel: usual.tunnel,
-        deliver: usual.deliver,
-        tags: F::LINK.tags,
-        is_ethernet: false,
-        is_spread: false,
+    let restart = if usual.restart { RESTART } else { 0 };
+    let form = F::STRIPPED as u32 | (F::LINK.tags as u32) << TAGS_SHIFT | restart;
+    let rest = u64::from(usual.trailer) << 32 | u64::from(usual.padding);
+    let onward = Onward::unpack(usual_to_target_out_of_line(
+        ctx.ctx,
+        usual.tunnel,
+        form,
+        usual.outer_bytes,
+        rest,
+    ));
+    match onward.noted() {
+        None => Ok(onward.action()),
+        Some(_) if onward.is_dropped() => Err(Reason::Internal),
+        Some(_) => Err(Reason::Headroom),
+    }
+}
+
+/// Of the form: bytes of the headers that are stripped, VLAN tags, and whether the sender has restarted.
+const STRIPPED: u32 = 0xff;
+const TAGS_SHIFT: u32 = 8;
+const RESTART: u32 = 1 << 10;
+
+/// A global function: verified once, not once for each form. `rest` has the bytes after the outer packet in its lower half, and those
+/// of the payload after the inner packet in its upper one.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn usual_to_target_out_of_line(
+    ctx: *mut xdp_md,
+    tunnel: u32,
+    form: u32,
+    outer_bytes: u32,
+    rest: u64,
+) -> u32 {
+    if HAVE_INTERFACE.load() == 0 {
+        return Onward::STACK.pack();
+    }
+    let ctx = XdpContext::new(ctx);
+    let (stripped, tags, restart) = (form & STRIPPED, form >> TAGS_SHIFT & 3, form & RESTART != 0);
+    let (padding, trailer) = (rest as u32, (rest >> 32) as u32);
+    let inner_bytes = outer_bytes.wrapping_sub(stripped);
+    let why = match redirect::stripped_to_target(&ctx, tunnel, stripped + tags * 4, trailer + padding) {
+        Ok(onward) => {
+            count::usual(tunnel, inner_bytes, outer_bytes, restart);
+            return onward.pack();
+        }
+        Err(Reason::Internal) => return Onward::because(Reason::Internal).pack(),
+        Err(why) => why,
     };
-    let onward = redirect::to_target(ctx, packet);
+    let link = Link {
+        tags: VlanTags::from_number(tags),
+        ether_type: ETHER_TYPE_IPV4,
+    };
+    if let Err(reason) = decapsulate::plainly(&ctx, link, stripped as usize, padding as usize) {
+        return Onward::because(reason).pack();
+    }
     let counted = count::Decapsulated {
-        tunnel: usual.tunnel,
-        inner_bytes: usual.inner_bytes().into(),
-        outer_bytes: usual.outer_bytes.into(),
-        restart: usual.restart,
+        tunnel,
+        inner_bytes: inner_bytes.into(),
+        outer_bytes: outer_bytes.into(),
+        restart,
         fragment: 0,
         probe: false,
     };
-    Ok(conclude(ctx, &counted, onward))
+    Onward::by(conclude(&ctx, &counted, Onward::because(why))).pack()
 }
 
 /// Counts a packet that was delivered, and samples it if there is something to note of it; gives the XDP action.

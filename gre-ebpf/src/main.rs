@@ -180,7 +180,7 @@ impl Datapath<'_> {
     #[inline(always)]
     fn deliver_usual_to_stack<F: Form>(&self, usual: &Usual<'_, F>) -> Result<u32, Reason> {
         decapsulate::usual(self.0, usual)?;
-        count::usual(usual);
+        count::usual(usual.tunnel, usual.inner_bytes(), usual.outer_bytes, usual.restart);
         self.log_delivered(usual.tunnel, usual.inner_bytes().into());
         Ok(Onward::STACK.action())
     }

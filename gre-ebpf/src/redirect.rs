@@ -132,6 +132,32 @@ fn try_target(ctx: &XdpContext, tunnel: u32, word: u32) -> Result<Onward, Reason
     send(ctx, header, payload_len, way, Change::None)
 }
 
+/// Strips `front` bytes of a frame, VLAN tags among them, cuts `rest` off its end, and sends what is left, an IPv4 packet behind a new
+/// link header, where its tunnel's [`Target`](gre_common::target::Target) says.
+///
+/// # Errors
+///
+/// Those of [`send`].
+#[inline(always)]
+pub(crate) fn stripped_to_target(ctx: &XdpContext, tunnel: u32, front: u32, rest: u32) -> Result<Onward, Reason> {
+    let target = tables::target(tunnel).ok_or(Reason::RouteNoNeighbour)?;
+    let macs = target.known_macs().ok_or(Reason::RouteNoNeighbour)?;
+    let onward = choose(ctx, target.interface, true)?;
+    // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
+    if unsafe { bpf_xdp_adjust_head(ctx.ctx.cast(), front as i32) } != 0 {
+        return Err(Reason::RouteOther);
+    }
+    if rest != 0 {
+        // SAFETY: as above.
+        let cut = unsafe { bpf_xdp_adjust_tail(ctx.ctx.cast(), -(rest as i32)) };
+        if cut != 0 {
+            return Err(Reason::Internal);
+        }
+    }
+    write_header(ctx, macs).ok_or(Reason::Internal)?;
+    Ok(onward)
+}
+
 /// Sends the frame at hand, whose link header is `header` and whose payload has `payload_len` bytes, on its way: without VLAN
 /// tags and without bytes after the payload.
 ///
@@ -196,8 +222,21 @@ fn choose(ctx: &XdpContext, interface: u32, may_turn_back: bool) -> Result<Onwar
     }
 }
 
+/// Writes the link header of an IPv4 packet.
 #[inline(always)]
-fn write_macs(ctx: &XdpContext, Macs([a, b, c, d, e, f]): Macs) -> Option<()> {
+fn write_header(ctx: &XdpContext, macs: Macs) -> Option<()> {
+    let start = write_macs(ctx, macs)?;
+    // SAFETY: the bounds were just checked for a whole link header.
+    unsafe { write(start + ETHER_TYPE, ETHER_TYPE_IPV4) };
+    Some(())
+}
+
+/// Where the EtherType is of a frame without VLAN tags.
+const ETHER_TYPE: usize = EthHdr::LEN - size_of::<Be16>();
+
+/// Writes the addresses that the frame begins with, and gives where it does.
+#[inline(always)]
+fn write_macs(ctx: &XdpContext, Macs([a, b, c, d, e, f]): Macs) -> Option<usize> {
     let start = Frame::new(ctx).bytes(0, EthHdr::LEN)? as usize;
     // SAFETY: the bounds were just checked.
     unsafe {
@@ -208,7 +247,7 @@ fn write_macs(ctx: &XdpContext, Macs([a, b, c, d, e, f]): Macs) -> Option<()> {
         write(start + 8, e);
         write(start + 10, f);
     }
-    Some(())
+    Some(start)
 }
 
 #[inline(always)]

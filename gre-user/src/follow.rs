@@ -176,7 +176,7 @@ impl InForce {
         for interface in &survey.want_program {
             survey.surroundings.devices.remove(&interface.index);
         }
-        survey.surroundings.update(&self.generation)?;
+        survey.surroundings.update(&self.generation)?.place()?;
         Clamps::follow(&self.generation, &self.tables, on())?;
         Ok(survey)
     }

@@ -105,17 +105,20 @@ pub(crate) fn change_maps(
     on: &[Interface],
 ) -> Result<()> {
     let generation = &running.generation;
-    about::change_in_place(generation, || {
+    let unplaced = about::change_in_place(generation, || {
         carry::clear(generation, ids.added())?;
-        if ids.added().is_empty() {
+        let unplaced = if ids.added().is_empty() {
             // What goes is forwarded until it has gone.
-            running.tables.change_to(tables, generation)?;
-            survey.surroundings.update(generation)?;
+            let unplaced = running.tables.change_to(tables, generation)?;
+            unplaced.and(survey.surroundings.update(generation)?)
         } else {
-            survey.surroundings.update(generation)?;
-            running.tables.change_to(tables, generation)?;
-        }
+            let unplaced = survey.surroundings.update(generation)?;
+            unplaced.and(running.tables.change_to(tables, generation)?)
+        };
         // Another tunnel may be the one whose headers are longest.
-        Clamps::follow(generation, tables, on.iter())
-    })
+        Clamps::follow(generation, tables, on.iter())?;
+        Ok(unplaced)
+    })?;
+    // Whoever reads what runs need not wait for that.
+    unplaced.place()
 }

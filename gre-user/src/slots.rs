@@ -74,29 +74,55 @@ fn place<K: Key, V>(slots: &mut [Option<(K, V)>], mut element: (K, V)) {
     }
 }
 
-/// Changes these elements of a generation's slots, while `change` changes those of the hash map that the slots repeat.
+/// Frees the slots of these elements in a map of a generation, and then has `change` change them in the hash map that the slots repeat.
 ///
 /// # Errors
 ///
-/// Those of `change`, and if the map of slots cannot be read or written, or the kernel does not tell when packets are through. What
-/// has no slot then is found in the hash map.
-pub(crate) fn change<K: Key, V: Copy>(
+/// Those of `change`, and if the map of slots cannot be read or written.
+pub(crate) fn change<K: Key + 'static, V: Copy + 'static>(
     generation: &Generation,
     name: &str,
     put: &[(K, V)],
     gone: &[K],
     change: impl FnOnce() -> Result<()>,
-) -> Result<()>
+) -> Result<Unplaced>
 where
     Slot<K, V>: Pod,
 {
     if put.is_empty() && gone.is_empty() {
-        return change();
+        change()?;
+        return Ok(Unplaced::NONE);
     }
     let mut slots = Slots::open(generation, name)?;
     slots.forget(put.iter().map(|(key, _)| key).chain(gone))?;
     change()?;
-    slots.place(put)
+    let put = put.to_vec();
+    Ok(Unplaced(vec![Box::new(move || slots.place(&put))]))
+}
+
+/// Elements that are found in the hash map alone, until they are given slots.
+#[must_use]
+pub struct Unplaced(Vec<Box<dyn FnOnce() -> Result<()>>>);
+
+impl Unplaced {
+    pub(crate) const NONE: Self = Self(Vec::new());
+
+    pub(crate) fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    /// Gives them slots, as far as one of their places is free. That takes as long as packets are on their way through the program, some
+    /// times over.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be read or written, or the kernel does not tell when packets are through. What was changed is in force all the
+    /// same.
+    pub fn place(self) -> Result<()> {
+        let placed = self.0.into_iter().try_for_each(|place| place());
+        placed.context("the change is in force, but found more slowly than need be (`gre-decap load` anew, once the reason is gone)")
+    }
 }
 
 /// The slots of a map.
@@ -159,7 +185,7 @@ where
         Ok(())
     }
 
-    /// Gives these elements slots, as far as one of their places is free.
+    /// Gives these elements, which have none, slots.
     fn place(&mut self, elements: &[(K, V)]) -> Result<()> {
         let mut chosen = BTreeMap::new();
         for (key, value) in elements {
@@ -253,7 +279,11 @@ mod tests {
     fn nearly_all_of_as_many_as_there_may_be_are_placed() {
         for elements in [5_u32, 409, 13_107, 100_000] {
             let placed = placed((1..=elements).map(|key| (key, key)), slots_for(elements));
-            assert!(placed.len() * 1000 >= elements as usize * 999, "{} of {elements}", placed.len());
+            assert!(
+                placed.len() * 1000 >= elements as usize * 999,
+                "{} of {elements}",
+                placed.len()
+            );
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) fn change(plan: &Plan) -> Result<Option<Changed>> {
         if survey.surroundings.is_in(generation)? {
             return Ok(Some(Changed::Nothing));
         }
-        survey.surroundings.update(generation)?;
+        survey.surroundings.update(generation)?.place()?;
         return Ok(Some(Changed::Surroundings));
     }
     // A program that can do more than the file asks for is replaced by one that does its work faster.

@@ -61,11 +61,7 @@ impl Sizes {
             .chain(BY_TARGET.into_iter().map(each(targets)))
             .chain(BY_TUNNEL.into_iter().map(each(by_tunnel)))
             .chain(self.slots())
-            .chain([
-                (KEEPALIVES, answering),
-                (CORES, slots(self.cores)),
-                (CPUS, self.cpus),
-            ])
+            .chain([(KEEPALIVES, answering), (CORES, slots(self.cores)), (CPUS, self.cpus)])
     }
 
     /// Those of the maps that are [tables](gre_common::slots) of slots.

@@ -13,7 +13,7 @@ use gre_common::target::Target;
 
 use super::Surroundings;
 use crate::bpf::batch;
-use crate::slots;
+use crate::slots::{self, Unplaced};
 use crate::state::Generation;
 use crate::tables::{data, map, open, read_all};
 
@@ -47,9 +47,9 @@ impl Surroundings {
     /// # Errors
     ///
     /// If a map cannot be opened, read or written, or has another layout than this version's.
-    pub fn update(&self, generation: &Generation) -> Result<()> {
-        update(generation, INTERFACES, INTERFACE_SLOTS, self.own_macs())?;
-        update(generation, TARGETS, TARGET_SLOTS, self.by_tunnel())?;
+    pub fn update(&self, generation: &Generation) -> Result<Unplaced> {
+        let interfaces = update(generation, INTERFACES, INTERFACE_SLOTS, self.own_macs())?;
+        let targets = update(generation, TARGETS, TARGET_SLOTS, self.by_tunnel())?;
 
         let path = generation.map(DEVICES);
         let mut devices: DevMapHash<MapData> = open(&path)?;
@@ -63,7 +63,7 @@ impl Surroundings {
         for index in present.into_iter().filter(|index| !self.devices.contains(index)) {
             gone(devices.remove(index)).with_context(|| cannot_write(DEVICES))?;
         }
-        Ok(())
+        Ok(interfaces.and(targets))
     }
 
     /// Whether the maps of a generation hold exactly these.
@@ -95,19 +95,21 @@ fn fill<V: Pod>(ebpf: &mut Ebpf, name: &str, elements: impl Iterator<Item = (u32
 }
 
 /// Brings a hash map of a generation to these, and its slots.
-fn update<V: Pod + PartialEq>(
+fn update<V: Pod + PartialEq + 'static>(
     generation: &Generation,
     name: &str,
     slots: &str,
     wanted: impl Iterator<Item = (u32, V)>,
-) -> Result<()>
+) -> Result<Unplaced>
 where
     Slot<u32, V>: Pod,
 {
     let path = generation.map(name);
     let mut map: HashMap<_, u32, V> = open(&path)?;
     let mut present: std::collections::HashMap<u32, V> = read_all(&path)?.into_iter().collect();
-    let put: Vec<_> = wanted.filter(|(key, value)| present.remove(key).as_ref() != Some(value)).collect();
+    let put: Vec<_> = wanted
+        .filter(|(key, value)| present.remove(key).as_ref() != Some(value))
+        .collect();
     let left: Vec<_> = present.into_keys().collect();
     slots::change(generation, slots, &put, &left, || {
         let put = put.iter().try_for_each(|(key, value)| map.insert(key, value, 0));

@@ -22,7 +22,7 @@ use gre_common::tunnel::Tunnel;
 use self::elements::{Elements, Pinned, cannot_write, gone, missing, removed};
 use super::kernel::{Names, V4, V6, padded};
 use super::{Address, Entries, Onward, Tables, open};
-use crate::slots;
+use crate::slots::{self, Unplaced};
 use crate::state::Generation;
 
 /// What must be written to get from some tables to others.
@@ -61,11 +61,15 @@ impl Tables {
     /// # Errors
     ///
     /// If a map cannot be opened or written. Then all is as it was, or the line says what is not.
-    pub fn change_to(&self, new: &Self, generation: &Generation) -> Result<()> {
-        let Err(error) = Change::between(self, new).carry_out(generation) else {
-            return Ok(());
+    pub fn change_to(&self, new: &Self, generation: &Generation) -> Result<Unplaced> {
+        let error = match Change::between(self, new).carry_out(generation) {
+            Err(error) => error,
+            changed => return changed,
         };
-        match Change::between(new, self).carry_out(generation) {
+        match Change::between(new, self)
+            .carry_out(generation)
+            .and_then(Unplaced::place)
+        {
             Ok(()) => Err(error),
             Err(failed) => Err(anyhow!("{error:#}; and this could not be undone: {failed:#}")),
         }
@@ -125,7 +129,7 @@ impl Change {
         self.v4.looked_up() + self.v6.looked_up() <= 1 && !renamed && !sent_elsewhere && !in_program && self.same_rest
     }
 
-    fn carry_out(self, generation: &Generation) -> Result<()> {
+    fn carry_out(self, generation: &Generation) -> Result<Unplaced> {
         let Self {
             names,
             former,
@@ -150,15 +154,15 @@ impl Change {
         for (id, next_hop) in &onward.put {
             onward_map.put(*id, next_hop.to_record())?;
         }
-        v4.carry_out(generation, &V4)?;
-        v6.carry_out(generation, &V6)?;
+        let unplaced = v4.carry_out(generation, &V4)?.and(v6.carry_out(generation, &V6)?);
         // Nobody looks at these but whoever changes tunnels next.
         former_map.carry_out(&Elements {
             put: former.put.into_iter().map(|(id, name)| (id, padded(&name))).collect(),
             gone: former.gone,
         })?;
         names.gone.into_iter().try_for_each(|id| names_map.remove(id))?;
-        onward.gone.into_iter().try_for_each(|id| onward_map.remove(id))
+        onward.gone.into_iter().try_for_each(|id| onward_map.remove(id))?;
+        Ok(unplaced)
     }
 }
 
@@ -185,9 +189,9 @@ where
         self.exact.len() + self.prefixes.len()
     }
 
-    fn carry_out(self, generation: &Generation, names: &Names) -> Result<()> {
+    fn carry_out(self, generation: &Generation, names: &Names) -> Result<Unplaced> {
         let Elements { put, gone } = &self.exact;
-        slots::change(generation, names.slots, put, gone, || {
+        let unplaced = slots::change(generation, names.slots, put, gone, || {
             Pinned::open(generation, names.tunnels)?.carry_out(&self.exact)
         })?;
         let path = generation.map(names.prefixes);
@@ -200,7 +204,8 @@ where
         for prefix in &self.prefixes.gone {
             removed(prefixes.remove(&key(prefix))).with_context(|| cannot_write(&path))?;
         }
-        Pinned::open(generation, names.locals)?.carry_out(&self.locals)
+        Pinned::open(generation, names.locals)?.carry_out(&self.locals)?;
+        Ok(unplaced)
     }
 }
 

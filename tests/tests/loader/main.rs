@@ -27,6 +27,7 @@ mod scale;
 mod scrape;
 mod service;
 mod site;
+mod slots;
 mod stream;
 mod surroundings;
 mod top;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, DevMapHash, HashMap, MapData};
 use gre_common::link::Mac;
 use gre_common::maps::{CORES, DEVICES, INTERFACES, TARGETS};
@@ -47,6 +47,10 @@ impl Router {
 
     /// What the maps hold: the program's interfaces, those that can be redirected to, and the tunnels' targets.
     fn maps(&self) -> Result<Maps> {
+        let [_, targets, interfaces] = self.site.slots()?;
+        for (taken, elements) in [targets, interfaces] {
+            ensure!(taken == elements, "{taken} of {elements} have slots");
+        }
         let interfaces: HashMap<MapData, u32, Mac> = self.site.pinned(INTERFACES)?.try_into()?;
         let devices: DevMapHash<MapData> = self.site.pinned(DEVICES)?.try_into()?;
         let targets: HashMap<MapData, u32, Target> = self.site.pinned(TARGETS)?.try_into()?;

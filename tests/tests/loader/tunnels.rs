@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -39,7 +39,12 @@ fn names(site: &Site) -> Result<Vec<String>> {
 #[test]
 fn a_tunnel_comes_rests_and_goes_in_the_program_that_runs() -> Result<()> {
     let site = site_or_return!();
-    let (before, after) = come_rest_and_go(&site, &among_many(CONFIG))?;
+    let check_slots = || {
+        let [(taken, tunnels), ..] = site.slots()?;
+        ensure!(taken == tunnels, "{taken} of {tunnels} tunnels have slots");
+        Ok(())
+    };
+    let (before, after) = come_rest_and_go(&site, &among_many(CONFIG), check_slots)?;
     assert_eq!(after, before, "the program was not replaced");
     Ok(())
 }
@@ -47,25 +52,37 @@ fn a_tunnel_comes_rests_and_goes_in_the_program_that_runs() -> Result<()> {
 #[test]
 fn one_of_few_tunnels_comes_rests_and_goes_with_its_program() -> Result<()> {
     let site = site_or_return!();
-    let (before, after) = come_rest_and_go(&site, CONFIG)?;
+    let check_slots = || {
+        let [(taken, _), ..] = site.slots()?;
+        ensure!(taken == 0, "{taken} slots are taken, and not looked at");
+        Ok(())
+    };
+    let (before, after) = come_rest_and_go(&site, CONFIG, check_slots)?;
     assert_eq!(after.0, before.0, "the link stays");
     assert_ne!(after.1, before.1, "the tunnel is part of the program");
     Ok(())
 }
 
-/// Returns the ids of link and program before and after.
-fn come_rest_and_go(site: &Site, config: &str) -> Result<((Value, Value), (Value, Value))> {
+/// Returns the ids of link and program before and after. After each change, `check` looks at the maps.
+fn come_rest_and_go(
+    site: &Site,
+    config: &str,
+    check: impl Fn() -> Result<()>,
+) -> Result<((Value, Value), (Value, Value))> {
     site.ok(config, "load")?;
+    check()?;
     site.send(STRANGER, None)?;
     site.stats_when("an unknown packet", |stats| stats["reasons"]["unknown_tunnel"] == 1)?;
     let before = ids(site)?;
 
     assert_eq!(site.ok("", ADD)?, format!("added tunnel b{FILE}"));
+    check()?;
     site.send(STRANGER, None)?;
     site.stats_with("b", 1)?;
     assert_eq!(names(site)?, ["b", "scrub-fra"]);
 
     assert_eq!(site.ok("", "tunnel disable b")?, format!("disabled tunnel b{FILE}"));
+    check()?;
     assert_eq!(site.ok("", "tunnel disable b")?, "tunnel b: is disabled already\n");
     site.send(STRANGER, None)?;
     site.stats_when("a packet of a disabled tunnel", |stats| {
@@ -74,10 +91,12 @@ fn come_rest_and_go(site: &Site, config: &str) -> Result<((Value, Value), (Value
     assert_eq!(tunnel(&site.json("status")?, "b")["enabled"], false);
 
     assert_eq!(site.ok("", "tunnel enable b")?, format!("enabled tunnel b{FILE}"));
+    check()?;
     site.send(STRANGER, None)?;
     site.stats_with("b", 2)?;
 
     assert_eq!(site.ok("", "tunnel remove b")?, format!("removed tunnel b{FILE}"));
+    check()?;
     assert_eq!(names(site)?, ["scrub-fra"]);
     site.send(STRANGER, None)?;
     site.stats_when("a second unknown packet", |stats| {

@@ -38,6 +38,8 @@ fn kill_ever_later(site: &Site, command: &str, back: &str, step: Duration, wante
             now == before || now == wanted,
             "{command} killed at step {steps}: {now:?}"
         );
+        site.slots()
+            .with_context(|| format!("{command} killed at step {steps}"))?;
         if now == wanted {
             site.ok("", back)?;
             assert_eq!(names(site)?, before, "{back} after step {steps}");
