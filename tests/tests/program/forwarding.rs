@@ -74,6 +74,7 @@ macro_rules! router_or_return {
 mod interface;
 mod probes;
 mod routed;
+mod slots;
 mod together;
 
 fn v4(network: u8) -> Ipv4Addr {

@@ -9,13 +9,14 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramError, ProgramInfo, TestRun, TestRunOptions, Xdp};
+use aya::{Ebpf, Pod};
 use gre_common::counters::Counters;
 use gre_common::few::MOST;
 use gre_common::maps::{COUNTERS, READER, SEQUENCES};
 use gre_common::sequence::SequenceState;
+use gre_common::slots::{Key, Slot};
 use gre_user::bpf::{AttachMode, InterfaceLink};
 use gre_user::config::Config;
 use gre_user::datapath::Datapath;
@@ -145,6 +146,14 @@ impl Kernel {
     pub(crate) fn infos(&mut self) -> Result<BTreeMap<String, ProgramInfo>> {
         self.datapath.load_pass()?;
         self.datapath.infos()
+    }
+
+    /// The slots of a map.
+    pub(crate) fn slots<K: Key, V: Copy>(&mut self, name: &str) -> Result<Array<&mut MapData, Slot<K, V>>>
+    where
+        Slot<K, V>: Pod,
+    {
+        Ok(Array::try_from(map(self.datapath.ebpf(), name)?)?)
     }
 
     /// Runs the program on a frame, as much of it in the first buffer as fits into a page.
