@@ -59,7 +59,7 @@ pub fn decide_at_once<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, 
         return Some(carrier.not_ours());
     };
     if !may_be_gre {
-        return Some(without_tunnel(packet, tables, carrier, link, None));
+        return Some(without_tunnel(packet, tables, carrier, None));
     }
     match (link.ether_type, link.tags) {
         (ETHER_TYPE_IPV4, VlanTags::None) => {
@@ -112,8 +112,7 @@ fn decide_usual<
     let endpoints = candidate.endpoints();
     let Some(tunnel) = O::Address::usual(tables, &endpoints) else {
         let reason = unknown(tables);
-        let link = <Headers<TAGS, O, FIELDS> as Form>::LINK;
-        return Some(unmatched(packet, tables, carrier, link, &endpoints.local, reason));
+        return Some(unmatched(packet, tables, carrier, &endpoints.local, reason));
     };
     if !tunnel.takes_usual(field == Field::Number) {
         return None;
@@ -180,16 +179,16 @@ pub fn decide_in_full<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, 
         return carrier.not_ours();
     };
     if !may_be_gre {
-        return without_tunnel(packet, tables, carrier, link, None);
+        return without_tunnel(packet, tables, carrier, None);
     }
     match link.ether_type {
         ETHER_TYPE_IPV4 => match outer::v4(packet, link) {
             Some(outer) => decide_gre(packet, tables, carrier, link, &outer),
-            None => without_tunnel(packet, tables, carrier, link, None),
+            None => without_tunnel(packet, tables, carrier, None),
         },
         ETHER_TYPE_IPV6 => match outer::v6(packet, link) {
             Some(outer) => decide_gre(packet, tables, carrier, link, &outer),
-            None => without_tunnel(packet, tables, carrier, link, None),
+            None => without_tunnel(packet, tables, carrier, None),
         },
         _ => carrier.not_ours(),
     }
@@ -243,7 +242,7 @@ fn decide_gre<P: Packet, T: Tables, C: Carrier, A: Family>(
 ) -> C::Done {
     match read_gre(packet, outer) {
         Ok(gre) => decide_read(packet, tables, carrier, link, outer, &gre),
-        Err(reason) => unmatched(packet, tables, carrier, link, &outer.destination, reason),
+        Err(reason) => unmatched(packet, tables, carrier, &outer.destination, reason),
     }
 }
 
@@ -259,7 +258,7 @@ fn decide_read<P: Packet, T: Tables, C: Carrier, A: Family>(
     gre: &Gre,
 ) -> C::Done {
     let Some(tunnel) = A::tunnel(tables, &Endpoints::new(outer.destination, outer.source, gre.key)) else {
-        return unmatched(packet, tables, carrier, link, &outer.destination, unknown(tables));
+        return unmatched(packet, tables, carrier, &outer.destination, unknown(tables));
     };
     match check(packet, tables, link, outer, gre, tunnel) {
         Ok(delivery) => carrier.deliver(delivery),
@@ -285,12 +284,11 @@ fn unmatched<P: Packet, T: Tables, C: Carrier, A: Family>(
     packet: &P,
     tables: &T,
     carrier: C,
-    link: Link,
     destination: &A,
     reason: Reason,
 ) -> C::Done {
     let reason = destination.is_local(tables).then_some(reason);
-    without_tunnel(packet, tables, carrier, link, reason)
+    without_tunnel(packet, tables, carrier, reason)
 }
 
 /// What came by no tunnel: row 1, or for a `reason` of rows 2 to 9 if it is for a tunnel's local address. What would pass is subject
@@ -300,11 +298,10 @@ fn without_tunnel<P: Packet, T: Tables, C: Carrier>(
     packet: &P,
     tables: &T,
     carrier: C,
-    link: Link,
     reason: Option<Reason>,
 ) -> C::Done {
     let passes = reason.is_none_or(|reason| reason.action() == Action::Pass);
-    if passes && tables.breaks_lockdown(packet, link) {
+    if passes && tables.breaks_lockdown(packet) {
         let is_enforced = tables.lockdown() == Guard::Enforce;
         return carrier.refuse(
             0,

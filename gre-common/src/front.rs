@@ -20,6 +20,8 @@ pub(crate) struct Front {
     pub(crate) may_be_gre: bool,
 }
 
+const GRE: u8 = IpProto::Gre as u8;
+
 /// Where either IP header tells what follows it. Nothing that is shorter than an IPv4 header can be GRE.
 type Ip = [u8; Ipv4Hdr::LEN];
 
@@ -53,16 +55,40 @@ impl Front {
 
     #[inline(always)]
     fn of(tags: VlanTags, ether_type: Be16, ip: &Ip) -> Self {
-        const GRE: u8 = IpProto::Gre as u8;
         /// Of Protocol (RFC 791), and of Next Header (RFC 8200).
         const AT_V4: usize = 9;
         const AT_V6: usize = 6;
         let may_be_gre = match ether_type {
             ETHER_TYPE_IPV4 => ip[AT_V4] == GRE,
-            ETHER_TYPE_IPV6 => ip[AT_V6] == GRE || Extension::of(ip[AT_V6]).is_some(),
+            ETHER_TYPE_IPV6 => may_lead_to_gre(ip[AT_V6]),
             _ => false,
         };
         let link = Link { tags, ether_type };
         Self { link, may_be_gre }
+    }
+}
+
+/// Whether this next header of IPv6 is GRE, or one that GRE may come after.
+#[inline(always)]
+fn may_lead_to_gre(next: u8) -> bool {
+    const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
+    const ROUTING: u8 = IpProto::Ipv6Route as u8;
+    // Between these two there is none, and there TCP and UDP are.
+    if next < ROUTING {
+        return next == HOP_BY_HOP;
+    }
+    next == GRE || Extension::of(next).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_leads_to_gre_by_extension_headers_alone() {
+        for next in 0..=u8::MAX {
+            let may_lead = next == GRE || Extension::of(next).is_some();
+            assert_eq!(may_lead_to_gre(next), may_lead, "next header {next}");
+        }
     }
 }

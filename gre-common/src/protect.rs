@@ -287,9 +287,13 @@ fn inner_to<P: Packet, T: Tables, A: Address>(
 }
 
 /// Whether a packet that came by no tunnel is for what is protected, and its source may not go there. Only addresses count: not
-/// whether it is a fragment, nor what it carries. Neighbour discovery is left alone, and so is what is not IP, as ARP.
+/// whether it is a fragment, nor what it carries. Neighbour discovery is left alone, and so is what is not IP, as ARP. The link
+/// header is read once more: kept for this, it would cost each packet that came by no tunnel, whether there is such a rule or not.
 #[inline(always)]
-pub fn breaks_lockdown<P: Packet, T: Tables>(packet: &P, tables: &T, link: Link) -> bool {
+pub fn breaks_lockdown<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
+    let Some(link) = Link::parse(packet) else {
+        return false;
+    };
     let start = link.len();
     match link.ether_type {
         ETHER_TYPE_IPV4 => packet.load::<Ipv4Hdr>(start).is_some_and(|ip| {

@@ -3,7 +3,7 @@
 use crate::{
     Packet,
     endpoints::{Endpoints, Ipv4, Ipv6},
-    link::{Link, Mac},
+    link::Mac,
     protect::{self, Guard, Inner, Ruling},
     sequence::Order,
     tunnel::Tunnel,
@@ -84,10 +84,10 @@ pub trait Tables {
     fn may_answer(&self, tunnel: u32) -> bool;
     /// The rule on a packet that came by no tunnel: [`protect::breaks_lockdown`], which the kernel program calls in a function of
     /// its own, and only if there is such a rule.
-    fn breaks_lockdown<P: Packet>(&self, packet: &P, link: Link) -> bool
+    fn breaks_lockdown<P: Packet>(&self, packet: &P) -> bool
     where
         Self: Sized,
     {
-        self.lockdown() != Guard::Off && protect::breaks_lockdown(packet, self, link)
+        self.lockdown() != Guard::Off && protect::breaks_lockdown(packet, self)
     }
 }

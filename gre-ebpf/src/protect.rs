@@ -6,7 +6,6 @@ use core::hint::black_box;
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use gre_common::{
     endian::Be16,
-    link::{Link, VlanTags},
     protect::{self, Guard, Inner, Ruling},
 };
 
@@ -52,30 +51,22 @@ extern "C" fn judge_inner_out_of_line(ctx: *mut xdp_md, tunnel: u32, kind: u32, 
 
 /// The rule on a packet that came by no tunnel.
 #[inline(always)]
-pub(crate) fn breaks_lockdown(ctx: &XdpContext, link: Link) -> bool {
+pub(crate) fn breaks_lockdown(ctx: &XdpContext) -> bool {
     if !has_lockdown() {
         return false;
     }
     // As above.
-    black_box(breaks_lockdown_out_of_line(
-        ctx.ctx,
-        link.ether_type.get().into(),
-        link.tags as u32,
-    )) != 0
+    black_box(breaks_lockdown_out_of_line(ctx.ctx)) != 0
 }
 
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn breaks_lockdown_out_of_line(ctx: *mut xdp_md, ether_type: u32, tags: u32) -> u32 {
+extern "C" fn breaks_lockdown_out_of_line(ctx: *mut xdp_md) -> u32 {
     if lockdown() == Guard::Off {
         return 0;
     }
     let ctx = XdpContext::new(ctx);
-    let link = Link {
-        tags: VlanTags::from_number(tags),
-        ether_type: Be16::new(ether_type as u16),
-    };
-    protect::breaks_lockdown(&Frame::new(&ctx), &Maps(&ctx), link).into()
+    protect::breaks_lockdown(&Frame::new(&ctx), &Maps(&ctx)).into()
 }
 
 const BYPASSES_SHIFT: u32 = 16;

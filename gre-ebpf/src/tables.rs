@@ -13,7 +13,7 @@ use gre_common::{
     endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6},
     forward::Lookup,
     keepalive::Quota,
-    link::{Link, Mac},
+    link::Mac,
     maps::{MAX_PREFIXES, TunnelName},
     protect::{Guard, Inner, Prefix, Ruling, TunnelAddress},
     sequence::{Order, SequenceState},
@@ -270,8 +270,8 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn breaks_lockdown<P: Packet>(&self, _: &P, link: Link) -> bool {
-        protect::breaks_lockdown(self.0, link)
+    fn breaks_lockdown<P: Packet>(&self, _: &P) -> bool {
+        protect::breaks_lockdown(self.0)
     }
 }
 
