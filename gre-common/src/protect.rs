@@ -313,13 +313,15 @@ fn is_closed<T: Tables, A: Address>(tables: &T, source: &A, destination: &A) -> 
 }
 
 /// Router and neighbour solicitations and advertisements, and redirects. A hop limit of 255 tells that no router has sent it on
-/// (RFC 4861 section 7.1).
+/// (RFC 4861 section 7.1). What does not lie in the first buffer may be one.
 #[inline(always)]
 fn is_neighbour_discovery<P: Packet>(packet: &P, start: usize, ip: &Ipv6Hdr) -> bool {
     const TYPES: core::ops::RangeInclusive<u8> = 133..=137;
+    let at = start + Ipv6Hdr::LEN;
     ip.next_hdr == IpProto::Ipv6Icmp as u8
         && ip.hop_limit == 255
-        && packet
-            .load::<u8>(start + Ipv6Hdr::LEN)
-            .is_some_and(|kind| TYPES.contains(&kind))
+        && match packet.load::<u8>(at) {
+            Some(kind) => TYPES.contains(&kind),
+            None => at < packet.len(),
+        }
 }

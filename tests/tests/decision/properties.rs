@@ -1,6 +1,7 @@
 //! What must hold of any bytes.
 
 use gre_common::{Delivery, Reason, Verdict, decide};
+use gre_tests::fixtures::{self, Step};
 use gre_user::config::Config;
 use proptest::prelude::*;
 
@@ -31,6 +32,9 @@ thread_local! {
         .map(|text| Config::from_str(text, "table").expect("the table's configurations are valid"))
         .collect();
 }
+
+/// No frame has its last header behind that.
+const LONGEST_HEADERS: usize = 250;
 
 /// The reasons of rows 13 to 16, and of protection.
 const AFTER_NUMBERS: [Reason; 7] = [
@@ -116,7 +120,50 @@ proptest! {
     fn a_split_frame_has_the_same_verdict_or_is_left_alone(case in cases()) {
         let whole = verdict(&case, case.frame.len());
         let split = verdict(&case, case.first);
-        let left_alone = matches!(split, Verdict::NotOurs | Verdict::Refuse { reason: Reason::Headroom, .. });
-        prop_assert!(split == whole || left_alone, "whole: {whole:?}, split: {split:?}");
+        prop_assert!(is_right_if_split(split, whole), "whole: {whole:?}, split: {split:?}");
+    }
+}
+
+/// Whether a frame of which not all is seen is decided on as the whole one is, or left alone. A tunnel's packet that is not seen to be
+/// one is subject to lockdown; what lockdown has nothing against, as neighbour discovery, never is.
+fn is_right_if_split(split: Verdict, whole: Verdict) -> bool {
+    let is_locked_out = matches!(
+        split,
+        Verdict::Refuse {
+            reason: Reason::Lockdown | Reason::LockdownMonitored,
+            ..
+        }
+    );
+    let is_left_alone = matches!(
+        split,
+        Verdict::NotOurs
+            | Verdict::Refuse {
+                reason: Reason::Headroom,
+                ..
+            }
+    );
+    split == whole || is_left_alone || is_locked_out && whole != Verdict::NotOurs
+}
+
+/// The same of every fixture's frames, wherever their first buffer ends.
+#[test]
+fn a_fixture_split_anywhere_has_the_same_verdict_or_is_left_alone() {
+    for fixture in fixtures::all() {
+        let reference = Reference::new(fixture.config).expect("the table's configurations are valid");
+        for Step { frame, .. } in &fixture.steps {
+            let decide_on = |bytes: &Bytes<'_>| {
+                reference.receive_after(0, false);
+                decide(bytes, &reference)
+            };
+            let whole = decide_on(&Bytes::whole(frame));
+            for first in 0..frame.len().min(LONGEST_HEADERS) {
+                let split = decide_on(&Bytes::split(frame, first));
+                assert!(
+                    is_right_if_split(split, whole),
+                    "{}, {first} bytes in the first buffer: {split:?}, whole: {whole:?}",
+                    fixture.name
+                );
+            }
+        }
     }
 }
