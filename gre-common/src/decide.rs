@@ -11,7 +11,7 @@ use crate::{
     keepalive::Returning,
     link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac, VlanTags},
     outer::{self, Outer, Payload},
-    protect::{Guard, Inner, Passage},
+    protect::{self, Guard, Inner},
     tunnel::{ChecksumPolicy, Deliver, InnerTypes, Tunnel},
     usual::{Candidate, Field, Field4, Form, Headers, Outer4, Outer6, OuterHeader, Plain4, Usual},
 };
@@ -118,26 +118,25 @@ fn decide_usual<
         return None;
     }
     if tunnel.policy.deliver() == Deliver::Stack {
-        return conclude_usual(packet, tables, carrier, &candidate, tunnel, Deliver::Stack);
+        return conclude_usual(tables, carrier, &candidate, tunnel, Deliver::Stack);
     }
     if !tables.forwards() || !tables.is_own_mac_usual(headers.addressee()) {
         return None;
     }
-    conclude_usual(packet, tables, carrier, &candidate, tunnel, tunnel.policy.deliver())
+    conclude_usual(tables, carrier, &candidate, tunnel, tunnel.policy.deliver())
 }
 
 /// The rest, once nothing but protection can leave a packet to the general way. Its number is judged when that does not either: the
 /// state would be moved twice.
 #[inline(always)]
-fn conclude_usual<P: Packet, T: Tables, C: Carrier, const TAGS: usize, O: OuterHeader, const FIELDS: usize>(
-    packet: &P,
+fn conclude_usual<T: Tables, C: Carrier, const TAGS: usize, O: OuterHeader, const FIELDS: usize>(
     tables: &T,
     carrier: C,
     candidate: &Candidate<'_, TAGS, O, FIELDS>,
     tunnel: Tunnel,
     deliver: Deliver,
 ) -> Option<C::Done> {
-    let judged = judge_usual(packet, tables, &candidate.inner(tunnel))?;
+    let judged = protect::usual(tables, &candidate.inner_destination())?;
     let ordered = order_usual(tables, candidate.number(), tunnel);
     Some(match ordered.and_then(|restart| judged.map(|()| restart)) {
         Ok(restart) => carrier.deliver_usual(candidate.by(tunnel, restart, deliver)),
@@ -156,19 +155,6 @@ fn order_usual<T: Tables>(tables: &T, number: Option<u32>, tunnel: Tunnel) -> Re
         return Ok(false);
     }
     tables.order_usual(tunnel.id, number).restarts()
-}
-
-/// The rules of protection on a packet of a usual form; `None` if something is to be noted of it.
-#[inline(always)]
-fn judge_usual<P: Packet, T: Tables>(packet: &P, tables: &T, inner: &Inner) -> Option<Result<(), Reason>> {
-    if tables.inner_destinations() == Guard::Off {
-        return Some(Ok(()));
-    }
-    match tables.judge_inner(packet, inner).settle() {
-        Ok(Passage::PLAIN) => Some(Ok(())),
-        Ok(_) => None,
-        Err(reason) => Some(Err(reason)),
-    }
 }
 
 /// Decides on one packet and has the verdict carried out. Rows are those of the packet table in the project's contract, in

@@ -32,6 +32,12 @@ macro_rules! network_order {
                 self.0 & Self::from_bytes(mask).0 == Self::from_bytes(bits).0
             }
 
+            /// Those bits that are set in `mask`; the others are zero.
+            #[inline(always)]
+            pub const fn masked(self, mask: Self) -> Self {
+                Self(self.0 & mask.0)
+            }
+
             /// The bytes as they lie in a packet.
             #[inline(always)]
             pub const fn to_bytes(self) -> [u8; $bytes] {

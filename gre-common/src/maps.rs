@@ -137,6 +137,14 @@ pub const FEW_ENDPOINTS6: &str = "FEW_ENDPOINTS6";
 pub const COUNT_ENDPOINTS4: &str = "COUNT_ENDPOINTS4";
 /// The same for IPv6.
 pub const COUNT_ENDPOINTS6: &str = "COUNT_ENDPOINTS6";
+/// Set before loading: what is protected, IPv4, where it is [few](crate::few) prefixes. [`PROTECTED4`] holds the same, for userspace.
+pub const FEW_PROTECTED4: &str = "FEW_PROTECTED4";
+/// The same for IPv6.
+pub const FEW_PROTECTED6: &str = "FEW_PROTECTED6";
+/// Set before loading: how many [`FEW_PROTECTED4`] are, or [`MANY`](crate::few::MANY).
+pub const COUNT_PROTECTED4: &str = "COUNT_PROTECTED4";
+/// The same for IPv6.
+pub const COUNT_PROTECTED6: &str = "COUNT_PROTECTED6";
 
 /// Set before loading: one less than the number of [`TUNNEL_SLOTS4`], a power of two; 0 where they are not used.
 pub const TUNNEL_SLOTS4_MASK: &str = "TUNNEL_SLOTS4_MASK";

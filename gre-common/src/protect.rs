@@ -286,6 +286,20 @@ fn inner_to<P: Packet, T: Tables, A: Address>(
     }
 }
 
+/// The same as [`inner`] of a packet of [a usual form](crate::usual) for this address, whose tunnel has neither a bypass nor probes;
+/// `None` if something is to be noted of it.
+#[inline(always)]
+pub fn usual<T: Tables>(tables: &T, destination: &Ipv4) -> Option<Result<(), Reason>> {
+    let guard = tables.inner_destinations();
+    if guard == Guard::Off || tables.is_protected4(destination) {
+        return Some(Ok(()));
+    }
+    match guard {
+        Guard::Enforce => Some(Err(Reason::InnerDestination)),
+        _ => None,
+    }
+}
+
 /// Whether a packet that came by no tunnel is for what is protected, and its source may not go there. Only addresses count: not
 /// whether it is a fragment, nor what it carries. Neighbour discovery is left alone, and so is what is not IP, as ARP. The link
 /// header is read once more: kept for this, it would cost each packet that came by no tunnel, whether there is such a rule or not.

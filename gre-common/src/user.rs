@@ -12,6 +12,7 @@ use crate::{
     counters::Counters,
     endian::Be32,
     endpoints::{Endpoints, EndpointsPrefix, Ipv4, Ipv6},
+    few::Masked,
     keepalive::Quota,
     link::Mac,
     mss::Clamp,
@@ -33,6 +34,10 @@ unsafe impl Pod for Endpoints<Ipv6> {}
 unsafe impl Pod for EndpointsPrefix<Ipv4> {}
 // SAFETY: as above.
 unsafe impl Pod for EndpointsPrefix<Ipv6> {}
+// SAFETY: words only, without padding.
+unsafe impl Pod for Masked<Ipv4> {}
+// SAFETY: as above.
+unsafe impl Pod for Masked<Ipv6> {}
 // SAFETY: three words; a policy and cores are any word.
 unsafe impl Pod for Tunnel {}
 // SAFETY: `u64`s only.

@@ -19,7 +19,7 @@ use crate::{
     inner::Remark,
     link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac, VlanTag, VlanTags},
     plain::Plain,
-    protect::{Inner, Passage},
+    protect::Passage,
     tunnel::{Cores, Deliver, Tunnel},
 };
 
@@ -296,15 +296,9 @@ impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, T
 
     /// What the rules of protection ask.
     #[inline(always)]
-    pub(crate) fn inner(&self, tunnel: Tunnel) -> Inner {
-        Inner {
-            tunnel: tunnel.id,
-            protocol: ETHER_TYPE_IPV4,
-            start: Headers::<TAGS, O, FIELDS>::INNER,
-            end: Headers::<TAGS, O, FIELDS>::OUTER + self.outer_bytes as usize,
-            bypasses: false,
-            probes: false,
-        }
+    pub(crate) fn inner_destination(&self) -> Ipv4 {
+        let [_, _, _, _, destination] = self.headers.inner;
+        [destination]
     }
 
     /// How it is decapsulated, by a tunnel that takes it as it is and delivers it so.

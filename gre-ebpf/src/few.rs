@@ -1,4 +1,4 @@
-//! Comparing a packet with the few local addresses, and the few tunnels' endpoints, there are: see `gre_common::few`.
+//! Comparing a packet with the few local addresses, tunnels' endpoints and protected prefixes there are: see `gre_common::few`.
 
 use core::hint::black_box;
 
@@ -10,7 +10,7 @@ use aya_ebpf::{
 use gre_common::{
     endian::Be32,
     endpoints::{Endpoints, Ipv4, Ipv6},
-    few::{MANY, MOST},
+    few::{MANY, MOST, Masked},
     tunnel::Tunnel,
 };
 
@@ -31,6 +31,15 @@ static FEW_ENDPOINTS6: Global<[Endpoints<Ipv6>; MOST]> = Global::new([Endpoints:
 static COUNT_ENDPOINTS4: Global<u32> = Global::new(MANY);
 #[unsafe(no_mangle)]
 static COUNT_ENDPOINTS6: Global<u32> = Global::new(MANY);
+
+#[unsafe(no_mangle)]
+static FEW_PROTECTED4: Global<[Masked<Ipv4>; MOST]> = Global::new([Masked::ALL; MOST]);
+#[unsafe(no_mangle)]
+static FEW_PROTECTED6: Global<[Masked<Ipv6>; MOST]> = Global::new([Masked::ALL; MOST]);
+#[unsafe(no_mangle)]
+static COUNT_PROTECTED4: Global<u32> = Global::new(MANY);
+#[unsafe(no_mangle)]
+static COUNT_PROTECTED6: Global<u32> = Global::new(MANY);
 
 #[map]
 static COMPARED4: Array<Tunnel> = Array::with_max_entries(MOST as u32, 0);
@@ -54,6 +63,8 @@ pub(crate) trait Few: Copy + 'static {
     /// The same with a look-up for each place, which takes fewer instructions, and more of the verifier's time: it walks through what
     /// follows once for each. `None` too if the tunnels are many.
     fn compared_at_once(endpoints: &Endpoints<Self>) -> Option<Tunnel>;
+    /// Whether the address is protected; `None` if so many prefixes are that they are to be looked up.
+    fn is_protected(self) -> Option<bool>;
 }
 
 impl Few for Ipv4 {
@@ -80,6 +91,10 @@ impl Few for Ipv4 {
     fn compared_at_once(endpoints: &Endpoints<Self>) -> Option<Tunnel> {
         at_once_among(&COUNT_ENDPOINTS4, &FEW_ENDPOINTS4, &COMPARED4, endpoints)
     }
+    #[inline(always)]
+    fn is_protected(self) -> Option<bool> {
+        is_within_any(&COUNT_PROTECTED4, &FEW_PROTECTED4, self)
+    }
 }
 
 impl Few for Ipv6 {
@@ -105,6 +120,10 @@ impl Few for Ipv6 {
     #[inline(always)]
     fn compared_at_once(endpoints: &Endpoints<Self>) -> Option<Tunnel> {
         at_once_among(&COUNT_ENDPOINTS6, &FEW_ENDPOINTS6, &COMPARED6, endpoints)
+    }
+    #[inline(always)]
+    fn is_protected(self) -> Option<bool> {
+        is_within_any(&COUNT_PROTECTED6, &FEW_PROTECTED6, self)
     }
 }
 
@@ -157,6 +176,38 @@ fn at_once_among<const WORDS: usize>(
     let place =
         (0..MOST).find(|index| (*index as u32) < count && unsafe { are_endpoints(few.add(*index), endpoints) })?;
     tunnels.get(place as u32).copied()
+}
+
+/// Whether the address is within one of the few prefixes; `None` if there are many.
+#[inline(always)]
+fn is_within_any<const WORDS: usize>(
+    count: &Global<u32>,
+    few: &'static Global<[Masked<[Be32; WORDS]>; MOST]>,
+    address: [Be32; WORDS],
+) -> Option<bool> {
+    let count = count.load();
+    if count == MANY {
+        return None;
+    }
+    let few = (&raw const *few).cast::<Masked<[Be32; WORDS]>>();
+    // SAFETY: elements of the array, which `Global` is nothing but.
+    Some((0..MOST).any(|index| (index as u32) < count && unsafe { is_within(few.add(index), address) }))
+}
+
+/// As [`Masked::has`]. Volatile, because the loader sets them.
+///
+/// # Safety
+/// `constant` must be valid.
+#[inline(always)]
+unsafe fn is_within<const WORDS: usize>(constant: *const Masked<[Be32; WORDS]>, address: [Be32; WORDS]) -> bool {
+    // SAFETY: the caller's promise.
+    let (masks, bits) = unsafe { (&raw const (*constant).mask, &raw const (*constant).bits) };
+    let (masks, bits) = (masks.cast::<Be32>(), bits.cast::<Be32>());
+    (0..WORDS).all(|word| {
+        // SAFETY: words of the arrays, and the caller's promise.
+        let (mask, bits) = unsafe { (masks.add(word).read_volatile(), bits.add(word).read_volatile()) };
+        address[word].masked(mask) == bits
+    })
 }
 
 /// The remote first, in which tunnels mostly differ.

@@ -43,7 +43,10 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 #[cfg(not(feature = "bare"))]
-use aya_log_ebpf::debug;
+use aya_log_ebpf::{
+    debug,
+    macro_support::{Level, level_enabled},
+};
 use gre_common::{
     Carrier, Delivery, Packet, Reason, Tables, decide_at_once, decide_in_full,
     keepalive::Returning,
@@ -72,9 +75,9 @@ macro_rules! debug {
 fn gre_decap(ctx: XdpContext) -> u32 {
     let tables = tables::Maps(&ctx);
     // No closure, of which the compiler would make a function of its own.
-    match decide_at_once(&Frame::new(&ctx), &tables, Datapath(&ctx)) {
+    match decide_at_once(&Frame::new(&ctx), &tables, Datapath::<IN_PLACE>(&ctx)) {
         Some(action) => action,
-        None => decide_in_full(&Frame::afresh(&ctx), &tables, Datapath(&ctx)),
+        None => decide_in_full(&Frame::afresh(&ctx), &tables, Datapath::<OUT_OF_LINE>(&ctx)),
     }
 }
 
@@ -102,10 +105,15 @@ fn gre_egress(ctx: TcContext) -> i32 {
     egress::clamp(&ctx)
 }
 
-/// Carries verdicts out on the packet at hand, and gives the XDP action.
-struct Datapath<'a>(&'a XdpContext);
+/// Carries verdicts out on the packet at hand, and gives the XDP action. What a decision refuses is counted in place, or by a call.
+struct Datapath<'a, const REFUSING_IN_PLACE: bool>(&'a XdpContext);
 
-impl Carrier for Datapath<'_> {
+/// For what is decided at once, which is all that comes in a flood.
+const IN_PLACE: bool = true;
+/// For all else: the verifier meets it from too many sides.
+const OUT_OF_LINE: bool = false;
+
+impl<const REFUSING_IN_PLACE: bool> Carrier for Datapath<'_, REFUSING_IN_PLACE> {
     type Done = u32;
 
     #[inline(always)]
@@ -115,7 +123,11 @@ impl Carrier for Datapath<'_> {
 
     #[inline(always)]
     fn refuse(self, tunnel: u32, reason: Reason) -> u32 {
-        refuse(self.0, tunnel, reason as u32)
+        if REFUSING_IN_PLACE && !logs() {
+            refuse_in_place(self.0, tunnel, reason)
+        } else {
+            refuse(self.0, tunnel, reason as u32)
+        }
     }
 
     #[inline(always)]
@@ -130,7 +142,7 @@ impl Carrier for Datapath<'_> {
         };
         match result {
             Ok(action) => action,
-            Err(reason) => self.refuse(delivery.tunnel, reason),
+            Err(reason) => refuse(self.0, delivery.tunnel, reason as u32),
         }
     }
 
@@ -143,7 +155,7 @@ impl Carrier for Datapath<'_> {
         };
         match delivered {
             Ok(action) => action,
-            Err(reason) => self.refuse(usual.tunnel, reason),
+            Err(reason) => refuse(self.0, usual.tunnel, reason as u32),
         }
     }
 
@@ -153,7 +165,7 @@ impl Carrier for Datapath<'_> {
     }
 }
 
-impl Datapath<'_> {
+impl<const REFUSING_IN_PLACE: bool> Datapath<'_, REFUSING_IN_PLACE> {
     /// Decapsulates a packet, which then goes to the stack.
     #[inline(always)]
     fn deliver_to_stack(&self, delivery: &Delivery) -> Result<u32, Reason> {
@@ -172,7 +184,7 @@ impl Datapath<'_> {
         } else {
             count::decapsulated(&counted, Onward::STACK);
         }
-        self.log_delivered(delivery.tunnel, delivery.inner_bytes() as u64);
+        log_delivered(self.0, delivery.tunnel, delivery.inner_bytes() as u64);
         Ok(Onward::STACK.action())
     }
 
@@ -181,14 +193,14 @@ impl Datapath<'_> {
     fn deliver_usual_to_stack<F: Form>(&self, usual: &Usual<'_, F>) -> Result<u32, Reason> {
         decapsulate::usual(self.0, usual)?;
         count::usual(usual.tunnel, usual.inner_bytes(), usual.outer_bytes, usual.restart);
-        self.log_delivered(usual.tunnel, usual.inner_bytes().into());
+        log_delivered(self.0, usual.tunnel, usual.inner_bytes().into());
         Ok(Onward::STACK.action())
     }
+}
 
-    #[inline(always)]
-    fn log_delivered(&self, tunnel: u32, inner_bytes: u64) {
-        debug!(self.0, "tunnel {}: delivered {} bytes", tunnel, inner_bytes);
-    }
+#[inline(always)]
+fn log_delivered(ctx: &XdpContext, tunnel: u32, inner_bytes: u64) {
+    debug!(ctx, "tunnel {}: delivered {} bytes", tunnel, inner_bytes);
 }
 
 /// Counts a packet that is not delivered, or would not be by a rule that is only monitored, samples it, and gives the XDP action of
@@ -207,10 +219,26 @@ extern "C" fn refuse_out_of_line(ctx: *mut xdp_md, tunnel: u32, reason: u32) -> 
     let Some(reason) = Reason::at(reason) else {
         return xdp_action::XDP_DROP;
     };
-    count::refused(tunnel, reason);
-    sample::sample(&ctx, tunnel, reason as u32);
     debug!(&ctx, "tunnel {}: {}", tunnel, reason.name());
+    refuse_in_place(&ctx, tunnel, reason)
+}
+
+/// The same, but that it is not logged.
+#[inline(always)]
+fn refuse_in_place(ctx: &XdpContext, tunnel: u32, reason: Reason) -> u32 {
+    count::refused(tunnel, reason);
+    sample::sample(ctx, tunnel, reason as u32);
     Onward::because(reason).action()
+}
+
+/// Whether what becomes of each packet is logged: a constant of the loaded program.
+#[inline(always)]
+fn logs() -> bool {
+    #[cfg(not(feature = "bare"))]
+    let logs = level_enabled(Level::Debug);
+    #[cfg(feature = "bare")]
+    let logs = false;
+    logs
 }
 
 #[cfg(not(target_arch = "bpf"))]

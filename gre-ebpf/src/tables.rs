@@ -308,13 +308,17 @@ pub(crate) fn have_probes() -> bool {
 /// Whether an address is within `protect.prefixes`.
 #[inline(always)]
 pub(crate) fn is_protected4(address: &Ipv4) -> bool {
-    is_listed(&PROTECTED4, *address)
+    address
+        .is_protected()
+        .unwrap_or_else(|| is_listed(&PROTECTED4, *address))
 }
 
 /// The same of IPv6.
 #[inline(always)]
 pub(crate) fn is_protected6(address: &Ipv6) -> bool {
-    is_listed(&PROTECTED6, *address)
+    address
+        .is_protected()
+        .unwrap_or_else(|| is_listed(&PROTECTED6, *address))
 }
 
 /// Whether a prefix of `data` is in the map.

@@ -310,6 +310,17 @@ mod tests {
             "{A}\n[protect]\nprefixes = ['192.0.2.0/25']\nlockdown = 'enforce'"
         )]);
         assert!(!none.can_become(&other));
+        // What addresses are compared with is part of the program, and so is that they are looked up.
+        let listing = |count: usize| {
+            let prefixes: Vec<_> = (0..count)
+                .map(|number| format!("'192.0.{}.0/24'", 2 * number))
+                .collect();
+            let list = prefixes.join(", ");
+            tables(&[&format!("{A}\n[protect]\nprefixes = [{list}]\nlockdown = 'enforce'")])
+        };
+        let (few, many) = (listing(MOST), listing(MOST + 1));
+        assert!(!few.can_become(&many) && !many.can_become(&few));
+        assert!(!many.can_become(&listing(MOST + 2)));
     }
 
     /// What packets are compared with is part of the program.

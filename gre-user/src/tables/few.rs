@@ -1,15 +1,16 @@
-//! The local addresses and endpoints that the program compares packets with, where they are few.
+//! The local addresses, endpoints and prefixes that the program compares packets with, where they are few.
 
 use aya::{EbpfLoader, Pod};
 use gre_common::endpoints::{Endpoints, Ipv4, Ipv6};
-use gre_common::few::{MANY, MOST};
+use gre_common::few::{MANY, MOST, Masked};
 use gre_common::maps::{
-    COUNT_ENDPOINTS4, COUNT_ENDPOINTS6, COUNT_IN_PLACE, COUNT_LOCALS4, COUNT_LOCALS6, FEW_ENDPOINTS4, FEW_ENDPOINTS6,
-    FEW_LOCALS4, FEW_LOCALS6,
+    COUNT_ENDPOINTS4, COUNT_ENDPOINTS6, COUNT_IN_PLACE, COUNT_LOCALS4, COUNT_LOCALS6, COUNT_PROTECTED4,
+    COUNT_PROTECTED6, FEW_ENDPOINTS4, FEW_ENDPOINTS6, FEW_LOCALS4, FEW_LOCALS6, FEW_PROTECTED4, FEW_PROTECTED6,
 };
 use gre_common::tunnel::Tunnel;
+use ipnet::IpNet;
 
-use super::{Address, Entries, Tables};
+use super::{Address, Entries, Tables, v4, v6};
 
 /// What of these tables is compared, and what follows from that: constants of a program that is to be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) struct Few {
     locals6: List<Ipv6>,
     endpoints4: List<Endpoints<Ipv4>>,
     endpoints6: List<Endpoints<Ipv6>>,
+    protected4: List<Masked<Ipv4>>,
+    protected6: List<Masked<Ipv6>>,
     count_in_place: u8,
 }
 
@@ -32,11 +35,15 @@ impl Few {
     pub(crate) fn of(tables: &Tables) -> Self {
         let (v4, v6) = (&tables.v4, &tables.v6);
         let is_one_family = v4.locals.is_empty() || v6.locals.is_empty();
+        // Those that make up another one are that.
+        let protected = IpNet::aggregate(&tables.protected.iter().copied().collect());
         Self {
             locals4: List::of(v4.few_locals(), Ipv4::default()),
             locals6: List::of(v6.few_locals(), Ipv6::default()),
             endpoints4: List::of(v4.few_endpoints(), Endpoints::NOWHERE),
             endpoints6: List::of(v6.few_endpoints(), Endpoints::NOWHERE),
+            protected4: List::of(few_masked(protected.iter().filter_map(masked4)), Masked::ALL),
+            protected6: List::of(few_masked(protected.iter().filter_map(masked6)), Masked::ALL),
             count_in_place: (is_one_family && !tables.have_prefixes()).into(),
         }
     }
@@ -47,6 +54,8 @@ impl Few {
         self.locals6.prepare(loader, FEW_LOCALS6, COUNT_LOCALS6);
         self.endpoints4.prepare(loader, FEW_ENDPOINTS4, COUNT_ENDPOINTS4);
         self.endpoints6.prepare(loader, FEW_ENDPOINTS6, COUNT_ENDPOINTS6);
+        self.protected4.prepare(loader, FEW_PROTECTED4, COUNT_PROTECTED4);
+        self.protected6.prepare(loader, FEW_PROTECTED6, COUNT_PROTECTED6);
         loader.override_global(COUNT_IN_PLACE, &self.count_in_place, true);
     }
 }
@@ -85,6 +94,32 @@ impl<A: Address> Entries<A> {
     }
 }
 
+/// Prefixes, where they are few.
+fn few_masked<A>(prefixes: impl Iterator<Item = Masked<A>>) -> Option<Vec<Masked<A>>> {
+    let few: Vec<_> = prefixes.take(MOST + 1).collect();
+    (few.len() <= MOST).then_some(few)
+}
+
+fn masked4(net: &IpNet) -> Option<Masked<Ipv4>> {
+    match net {
+        IpNet::V4(net) => Some(Masked {
+            mask: v4(net.netmask()),
+            bits: v4(net.network()),
+        }),
+        IpNet::V6(_) => None,
+    }
+}
+
+fn masked6(net: &IpNet) -> Option<Masked<Ipv6>> {
+    match net {
+        IpNet::V4(_) => None,
+        IpNet::V6(net) => Some(Masked {
+            mask: v6(net.netmask()),
+            bits: v6(net.network()),
+        }),
+    }
+}
+
 impl<T: Pod> List<T> {
     fn of(few: Option<Vec<T>>, filler: T) -> Self {
         let mut list = Self {
@@ -109,7 +144,12 @@ impl<T: Pod> List<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
     use gre_common::endian::Be32;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
     use crate::tables::Tables;
@@ -171,6 +211,115 @@ mod tests {
             id,
             policy: Policy::new(ChecksumPolicy::Optional, false, InnerTypes::IPV4, true),
             cores: Cores::NONE,
+        }
+    }
+
+    fn protecting(prefixes: &[IpNet]) -> Few {
+        Few::of(&Tables {
+            protected: prefixes.iter().copied().collect(),
+            ..Tables::default()
+        })
+    }
+
+    /// Whether the program finds an address among those that it compares with; `None` if it looks it up.
+    fn finds<const WORDS: usize>(list: &List<Masked<[Be32; WORDS]>>, address: [Be32; WORDS]) -> Option<bool> {
+        let count = list.count as usize;
+        (list.count != MANY).then(|| list.few[..count].iter().any(|prefix| prefix.has(&address)))
+    }
+
+    fn is_compared(few: &Few, address: IpAddr) -> Option<bool> {
+        match address {
+            IpAddr::V4(address) => finds(&few.protected4, v4(address)),
+            IpAddr::V6(address) => finds(&few.protected6, v6(address)),
+        }
+    }
+
+    #[test]
+    fn more_prefixes_than_fit_are_looked_up() {
+        let prefixes = |texts: &[&str]| -> Vec<IpNet> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let counts = |texts: &[&str]| {
+            let few = protecting(&prefixes(texts));
+            (few.protected4.count, few.protected6.count)
+        };
+        let four = ["192.0.2.1/32", "10.0.0.0/24", "12.0.0.0/9", "16.0.0.0/9"];
+        assert_eq!(counts(&[]), (0, 0));
+        assert_eq!(counts(&four[..1]), (1, 0));
+        assert_eq!(counts(&four), (4, 0));
+        assert_eq!(counts(&["::/0", "0.0.0.0/0"]), (1, 1));
+        let many = [
+            "10.0.0.0/24",
+            "10.2.0.0/24",
+            "10.4.0.0/24",
+            "10.6.0.0/24",
+            "10.8.0.0/24",
+            "2001:db8::/32",
+        ];
+        assert_eq!(counts(&many), (MANY, 1));
+        // Those that lie in another one, or make one up together.
+        assert_eq!(counts(&[&many[..], &["10.0.0.0/8"]].concat()), (1, 1));
+        let halves = [
+            "10.0.0.0/25",
+            "10.0.0.128/25",
+            "10.2.0.0/24",
+            "10.4.0.0/24",
+            "10.6.0.0/24",
+        ];
+        assert_eq!(counts(&halves), (4, 0));
+        assert_eq!(
+            is_compared(&protecting(&prefixes(&halves)), "10.0.0.200".parse().unwrap()),
+            Some(true)
+        );
+        assert_eq!(
+            is_compared(&protecting(&prefixes(&halves)), "10.0.1.0".parse().unwrap()),
+            Some(false)
+        );
+    }
+
+    /// Addresses that share their first bits with many others.
+    fn addresses() -> impl Strategy<Value = IpAddr> {
+        let near = |bits: u32, left: u32| {
+            any::<u128>().prop_map(move |random| random & 3 << (bits - 2) | random & ((1 << left) - 1))
+        };
+        prop_oneof![
+            (near(32, 4), 0..28_u32)
+                .prop_map(|(bits, shift)| IpAddr::from(Ipv4Addr::from_bits((bits as u32).rotate_left(shift)))),
+            (near(128, 4), 0..124_u32)
+                .prop_map(|(bits, shift)| IpAddr::from(Ipv6Addr::from_bits(bits.rotate_left(shift)))),
+        ]
+    }
+
+    fn nets() -> impl Strategy<Value = IpNet> {
+        (addresses(), any::<Index>()).prop_map(|(address, bits)| {
+            let longest = IpNet::from(address).max_prefix_len();
+            let bits = bits.index(usize::from(longest) + 1);
+            IpNet::new(address, bits as u8)
+                .expect("no longer than the longest")
+                .trunc()
+        })
+    }
+
+    proptest! {
+        /// Exactly what any of the prefixes has is protected, and the few are always few.
+        #[test]
+        fn comparing_finds_what_looking_up_does(
+            prefixes in vec(nets(), 0..7),
+            addresses in vec(addresses(), 1..20),
+        ) {
+            let few = protecting(&prefixes);
+            // The ends of the prefixes, and what is beside them, too.
+            let ends = prefixes.iter().flat_map(|net| [net.network(), net.broadcast()]);
+            let beside = ends.clone().flat_map(|address| match address {
+                IpAddr::V4(address) => [1, u32::MAX].map(|by| IpAddr::from(Ipv4Addr::from_bits(address.to_bits().wrapping_add(by)))),
+                IpAddr::V6(address) => [1, u128::MAX].map(|by| IpAddr::from(Ipv6Addr::from_bits(address.to_bits().wrapping_add(by)))),
+            });
+            for address in addresses.into_iter().chain(ends).chain(beside) {
+                let of_its_family = prefixes.iter().filter(|net| net.addr().is_ipv4() == address.is_ipv4()).count();
+                let compared = is_compared(&few, address);
+                prop_assert!(compared.is_some() || of_its_family > MOST);
+                if let Some(compared) = compared {
+                    prop_assert_eq!(compared, prefixes.iter().any(|net| net.contains(&address)), "{}", address);
+                }
+            }
         }
     }
 

@@ -9,8 +9,11 @@ use gre_tests::frame::{Addresses, ETHERTYPE_IPV4, Gre, Ipv4, Link, PROTOCOL_TCP,
 use super::stripped::{IPV4, LOCAL, REMOTE, SERVER, one, plain};
 use super::{Shape, XDP_DROP, XDP_PASS, XDP_TX};
 
-/// How many prefixes are protected. The programs are the same.
-const COUNTS: [(u32, &str); 2] = [(10, "10"), (10_000, "10,000")];
+/// How many prefixes are protected. Up to four are compared with, of which the protected one is the last; of more the programs are the
+/// same.
+const COUNTS: [(u32, &str); 4] = [(1, "1"), (4, "4"), (10, "10"), (10_000, "10,000")];
+/// Of these the programs are judged.
+const JUDGED: [u32; 2] = [4, 10];
 /// Who may come in by no tunnel, and who may not.
 const ALLOWED: Ipv4Addr = Ipv4Addr::new(198, 18, 9, 9);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 18, 10, 10);
@@ -25,7 +28,7 @@ pub(super) fn shapes() -> Vec<Shape> {
 
 /// So many prefixes, that of the server among them if it `is_protected`, and these rules.
 fn protect(count: u32, is_protected: bool, rules: &str) -> String {
-    let others = (1..count).map(|number| format!("\"{}/24\"", Ipv4Addr::from_bits((10 << 24) | (number << 8))));
+    let others = (1..count).map(|number| format!("\"{}/24\"", Ipv4Addr::from_bits((10 << 24) | (number << 9))));
     let own = format!("\"{SERVER}/32\"");
     let first = if is_protected {
         own
@@ -101,7 +104,7 @@ fn inner_destinations((count, number): (u32, &str)) -> Vec<Shape> {
         plain().frame(),
         XDP_DROP,
     );
-    vec![delivered.judging_programs_if(count == COUNTS[0].0), dropped]
+    vec![delivered.judging_programs_if(JUDGED.contains(&count)), dropped]
 }
 
 fn lockdown((count, number): (u32, &str)) -> Vec<Shape> {
@@ -113,7 +116,7 @@ fn lockdown((count, number): (u32, &str)) -> Vec<Shape> {
         config.clone(),
         &plain(),
     );
-    let mut shapes = vec![in_tunnel.judging_programs_if(count == COUNTS[0].0)];
+    let mut shapes = vec![in_tunnel.judging_programs_if(JUDGED.contains(&count))];
     for (name, source, destination, action) in [
         ("not protected", STRANGER, LOCAL, XDP_PASS),
         ("allowed", ALLOWED, SERVER, XDP_PASS),

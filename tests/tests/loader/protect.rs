@@ -129,6 +129,50 @@ fn inner_destinations_are_off_monitor_and_enforce() -> Result<()> {
     Ok(())
 }
 
+/// Few prefixes are part of the program, and of more it is that they are looked up: each change of either takes another program, which
+/// knows the prefixes that are in force.
+#[test]
+fn the_fifth_prefix_takes_another_program_and_so_does_any_change() -> Result<()> {
+    let site = site_or_return!();
+    let others = |count: u32| (0..count).map(|number| format!("\"10.{}.0.0/24\"", 2 * number));
+    // The test's packets are for 192.0.2.80.
+    let listing = |count: u32, last: &str| {
+        let prefixes: Vec<_> = others(count - 1).chain([format!("\"{last}\"")]).collect();
+        let prefixes = prefixes.join(", ");
+        format!("{CONFIG}\n[protect]\ninner_destinations = \"enforce\"\nprefixes = [{prefixes}]\n")
+    };
+    let (right, wrong) = ("192.0.2.80/31", "192.0.2.82/31");
+    let (mut program, mut delivered, mut dropped) = (Value::Null, 0, 0);
+    for (count, last) in [
+        (4, right),
+        (5, right),
+        (4, right),
+        (4, wrong),
+        (4, right),
+        (5, wrong),
+        (5, right),
+        (1, wrong),
+        (1, right),
+    ] {
+        let config = listing(count, last);
+        let context = || format!("{count} prefixes, the last {last}");
+        site.ok(&config, "load").with_context(context)?;
+        let now = site.json("status")?["program"]["id"].clone();
+        ensure!(now != program, "{}: the same program", context());
+        program = now;
+        assert_eq!(site.json("status")?["protect"]["prefixes"], count, "{}", context());
+        *(if last == right { &mut delivered } else { &mut dropped }) += 1;
+        site.send(REMOTE, Some(4200))?;
+        site.stats_when(&format!("a packet with {}", context()), |stats| {
+            let tunnel = tunnel(stats, "scrub-fra");
+            let counted = tunnel["reasons"]["inner_destination"].as_u64().unwrap_or(0);
+            tunnel["packets"] == delivered && counted == dropped
+        })?;
+        assert_eq!(site.ok(&config, "load")?, "nothing changed\n", "{}", context());
+    }
+    Ok(())
+}
+
 #[test]
 fn what_is_bypassed_stays_encapsulated() -> Result<()> {
     let site = site_or_return!();

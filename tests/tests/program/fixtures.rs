@@ -28,9 +28,9 @@ fn every_fixture_comes_out_as_expected() -> Result<()> {
     judge_all(&fixtures, LogLevel::Off, str::to_owned)
 }
 
-/// The same where tunnels are too many for each packet to be compared with them.
+/// The same where tunnels and protected prefixes are too many for each packet to be compared with them.
 #[test]
-fn every_fixture_comes_out_as_expected_among_many_tunnels() -> Result<()> {
+fn every_fixture_comes_out_as_expected_among_many() -> Result<()> {
     load_or_return!();
     let fixtures: Vec<_> = all().into_iter().filter(|fixture| !waits(fixture)).collect();
     judge_all(&fixtures, LogLevel::Off, among_many)

@@ -90,8 +90,8 @@ macro_rules! load_or_return {
 }
 pub(crate) use load_or_return;
 
-/// A configuration beside so many idle tunnels of both families that the program looks tunnels up, instead of comparing packets with
-/// each. Those of the text keep their ids.
+/// A configuration beside so many idle tunnels of both families, and idle prefixes of what it protects, that the program looks up what
+/// packets are compared with else. Tunnels of the text keep their ids.
 pub(crate) fn among_many(config: &str) -> String {
     let idle = (1..=MOST + 1).map(|number| {
         format!(
@@ -99,7 +99,9 @@ pub(crate) fn among_many(config: &str) -> String {
              [[tunnel]]\nname = 'idle6{number}'\nlocal = 'fd00::ffff'\nremote = 'fd00::{number}'\n"
         )
     });
-    config.to_owned() + &idle.collect::<String>()
+    let prefixes = (1..=MOST + 1).map(|number| format!("'10.255.{}.0/24', 'fd00:{number}::/32', ", 2 * number));
+    let among = format!("prefixes = [{}", prefixes.collect::<String>());
+    config.replace("prefixes = [", &among) + &idle.collect::<String>()
 }
 
 impl Kernel {

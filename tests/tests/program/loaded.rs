@@ -73,13 +73,25 @@ fn verifies_with_room_to_spare() -> Result<()> {
     let probing = forwarding[forwarding.len() - 1].clone()
         + &tunnel(31, "probes = 'route'\nbypass = ['10.0.0.0/30']\nkeepalive = 'reply'")
         + "[protect]\nprefixes = ['192.0.2.0/24', '2001:db8:2::/48']\ninner_destinations = 'monitor'\nlockdown = 'monitor'\n";
-    let few: String = (20..24).map(|local| tunnel(local, "")).collect();
-    let few = few.clone()
-        + &few
+    // As many tunnels as packets are compared with, of both families.
+    let of_both = |v4: String| {
+        let v6 = v4
             .replace("'t", "'s")
             .replace("198.51.100.", "2001:db8::")
             .replace("203.0.113.", "2001:db8:1::");
-    let forwarding = forwarding.into_iter().chain([few, probing]).collect::<Vec<_>>();
+        v4 + &v6
+    };
+    let few = of_both((20..24).map(|local| tunnel(local, "")).collect());
+    // As many prefixes as addresses are compared with, beside as many tunnels, and one more.
+    let protecting = [4, 5].map(|count| {
+        let prefixes: String = (0..count)
+            .map(|number| format!("'10.{}.0.0/24', '2001:db8:{}::/48', ", 2 * number, 2 * number))
+            .collect();
+        let tunnels = of_both(beside_stack(&[ROUTE, INTERFACE, TO_ALL]));
+        format!("{tunnels}[protect]\nprefixes = [{prefixes}]\ninner_destinations = 'enforce'\nlockdown = 'enforce'\n")
+    });
+    let forwarding = forwarding.into_iter().chain([few, probing]).chain(protecting);
+    let forwarding = forwarding.collect::<Vec<_>>();
     let configs = CONFIGS.iter().copied().chain([CONFIG]);
     let mut most: BTreeMap<(String, String), u32> = BTreeMap::new();
     for config in configs.chain(forwarding.iter().map(String::as_str)) {
