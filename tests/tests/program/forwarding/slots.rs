@@ -16,21 +16,31 @@ use crate::kernel::among_many;
 const OTHER: [u8; 6] = [0x02, 0, 0, 0, 0xaa, 0x09];
 
 impl Router {
-    /// Changes the slot of a key.
-    fn change_slot<K: Key + Pod, V: Copy>(
-        &mut self,
-        name: &str,
-        key: K,
-        change: impl FnOnce(Slot<K, V>) -> Slot<K, V>,
-    ) -> Result<()>
+    /// Frees a key's slot, and gives what it held.
+    fn free<K: Key + Pod, V: Copy>(&mut self, name: &str, key: K) -> Result<V>
     where
         Slot<K, V>: Pod,
     {
         let mut slots = self.kernel.slots::<K, V>(name)?;
         let all: Vec<_> = slots.iter().collect::<Result<_, _>>()?;
-        let place = all.iter().position(|slot| slot.get(&key).is_some());
-        let place = place.with_context(|| format!("{name}: has a slot for a key"))?;
-        slots.set(place as u32, change(all[place]), 0)?;
+        let mut held = (0..)
+            .zip(&all)
+            .filter_map(|(place, slot)| Some((place, slot, *slot.get(&key)?)));
+        let (place, slot, value) = held.next().with_context(|| format!("{name}: has a slot for a key"))?;
+        ensure!(held.next().is_none(), "{name}: has two slots for a key");
+        slots.set(place, slot.free(), 0)?;
+        Ok(value)
+    }
+
+    /// Gives a key the slot at the first or second of its places.
+    fn put<K: Key + Pod, V: Copy>(&mut self, name: &str, place: usize, key: K, value: V) -> Result<()>
+    where
+        Slot<K, V>: Pod,
+    {
+        let mut slots = self.kernel.slots::<K, V>(name)?;
+        let places = key.places(slots.len() - 1);
+        ensure!(places[0] != places[1], "{name}: a key has two places");
+        slots.set(places[place], Slot::holding(key, value), 0)?;
         Ok(())
     }
 }
@@ -71,32 +81,32 @@ fn slots_are_looked_at_first_and_hash_maps_without() -> Result<()> {
         interface: router.lan.index,
         macs: Macs::new(OTHER, router.lan.mac),
     };
-    for tunnel in [1, 2] {
-        router.change_slot(TARGET_SLOTS, tunnel, |_| Slot::holding(tunnel, elsewhere))?;
+    for place in [0, 1] {
+        for tunnel in [1, 2] {
+            router.free::<_, Target>(TARGET_SLOTS, tunnel)?;
+        }
+        check(&mut router, NEXT_HOP, [1, 2])?;
+        for tunnel in [1, 2] {
+            router.put(TARGET_SLOTS, place, tunnel, elsewhere)?;
+        }
+        check(&mut router, OTHER, [1, 2])?;
     }
-    check(&mut router, OTHER, [1, 2])?;
     for tunnel in [1, 2] {
-        router.change_slot::<_, Target>(TARGET_SLOTS, tunnel, Slot::free)?;
+        router.free::<_, Target>(TARGET_SLOTS, tunnel)?;
     }
-    check(&mut router, NEXT_HOP, [1, 2])?;
 
     let v4 = ends([0xc633_6414], [0xcb00_710a]);
     let v6 = ends([0x2001_0db8, 0x51_0000, 0, 0x20], [0x2001_0db8, 0x113_0000, 0, 0x10]);
-    let another = |id, tunnel: &Tunnel| Tunnel { id, ..*tunnel };
-    router.change_slot::<_, Tunnel>(TUNNEL_SLOTS4, v4, |slot| {
-        slot.get(&v4)
-            .map_or(slot, |tunnel| Slot::holding(v4, another(2, tunnel)))
-    })?;
-    router.change_slot::<_, Tunnel>(TUNNEL_SLOTS6, v6, |slot| {
-        slot.get(&v6)
-            .map_or(slot, |tunnel| Slot::holding(v6, another(1, tunnel)))
-    })?;
-    check(&mut router, NEXT_HOP, [2, 1])?;
-    router.change_slot::<_, Tunnel>(TUNNEL_SLOTS4, v4, Slot::free)?;
-    router.change_slot::<_, Tunnel>(TUNNEL_SLOTS6, v6, Slot::free)?;
-    check(&mut router, NEXT_HOP, [1, 2])?;
+    for place in [0, 1] {
+        let over4: Tunnel = router.free(TUNNEL_SLOTS4, v4)?;
+        let over6: Tunnel = router.free(TUNNEL_SLOTS6, v6)?;
+        check(&mut router, NEXT_HOP, [1, 2])?;
+        router.put(TUNNEL_SLOTS4, place, v4, Tunnel { id: 2, ..over4 })?;
+        router.put(TUNNEL_SLOTS6, place, v6, Tunnel { id: 1, ..over6 })?;
+        check(&mut router, NEXT_HOP, [2, 1])?;
+    }
 
     let wan = router.wan.index;
-    router.change_slot::<_, Mac>(INTERFACE_SLOTS, wan, Slot::free)?;
-    check(&mut router, NEXT_HOP, [1, 2])
+    router.free::<_, Mac>(INTERFACE_SLOTS, wan)?;
+    check(&mut router, NEXT_HOP, [2, 1])
 }
