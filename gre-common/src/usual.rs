@@ -61,6 +61,9 @@ pub trait Form: Plain {
 
     /// The first and the second VLAN tag, each with the identifier before it; 0 for none.
     fn tags(&self) -> (Be32, Be32);
+
+    /// Bytes of the inner packet by its own header.
+    fn inner_length(&self) -> u32;
 }
 
 impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize> Form for Headers<TAGS, O, FIELDS> {
@@ -80,6 +83,12 @@ impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize> Form for Headers<TA
         let tags = self.tags;
         let at = |place: usize| tags.get(place).copied().unwrap_or_default();
         (at(0), at(1))
+    }
+
+    #[inline(always)]
+    fn inner_length(&self) -> u32 {
+        let [first, ..] = self.inner;
+        total_length(first)
     }
 }
 
@@ -201,8 +210,6 @@ pub struct Usual<'a, F> {
     pub outer_bytes: u32,
     /// Bytes after that, padding to be cut off.
     pub padding: u32,
-    /// Bytes of the payload after the inner packet, which the stack cuts off by itself.
-    pub trailer: u32,
     /// Whether its sequence number told of a restarted sender.
     pub restart: bool,
     /// Where the payload goes.
@@ -214,6 +221,12 @@ impl<F: Form> Usual<'_, F> {
     #[inline(always)]
     pub const fn inner_bytes(&self) -> u32 {
         self.outer_bytes.wrapping_sub(F::STRIPPED as u32)
+    }
+
+    /// Bytes of the payload after the inner packet, which the stack cuts off by itself.
+    #[inline(always)]
+    pub fn trailer(&self) -> u32 {
+        self.inner_bytes().wrapping_sub(self.headers.inner_length())
     }
 
     /// The same in full.
@@ -244,7 +257,6 @@ pub(crate) struct Candidate<'a, const TAGS: usize, O, const FIELDS: usize> {
     field: Field,
     outer_bytes: u32,
     padding: u32,
-    trailer: u32,
 }
 
 impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, TAGS, O, FIELDS> {
@@ -271,7 +283,6 @@ impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, T
             field,
             outer_bytes,
             padding: padding as u32,
-            trailer: outer_bytes - stripped - inner_bytes,
         })
     }
 
@@ -309,7 +320,6 @@ impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, T
             tunnel: tunnel.id,
             outer_bytes: self.outer_bytes,
             padding: self.padding,
-            trailer: self.trailer,
             restart,
             deliver,
         }

@@ -41,7 +41,7 @@ pub(crate) struct Decapsulated {
 pub(crate) fn usual_to_target<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> Result<u32, Reason> {
     let restart = if usual.restart { RESTART } else { 0 };
     let form = F::STRIPPED as u32 | (F::LINK.tags as u32) << TAGS_SHIFT | restart;
-    let rest = u64::from(usual.trailer) << 32 | u64::from(usual.padding);
+    let rest = u64::from(usual.trailer()) << 32 | u64::from(usual.padding);
     let onward = Onward::unpack(usual_to_target_out_of_line(
         ctx.ctx,
         usual.tunnel,
