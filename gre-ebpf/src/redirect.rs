@@ -108,7 +108,7 @@ fn try_target(ctx: &XdpContext, tunnel: u32, word: u32) -> Result<Onward, Reason
     let target = tables::target(tunnel).ok_or(Reason::RouteNoNeighbour)?;
     let may_turn_back = word & SPREAD == 0;
     if word & ETHERNET != 0 {
-        return choose(ctx, target.interface, may_turn_back);
+        return choose(ctx, target.interface, may_turn_back, 0);
     }
     let header = Header::with_tags(word);
     let way = Way {
@@ -142,7 +142,7 @@ fn try_target(ctx: &XdpContext, tunnel: u32, word: u32) -> Result<Onward, Reason
 pub(crate) fn stripped_to_target(ctx: &XdpContext, tunnel: u32, front: u32, rest: u32) -> Result<Onward, Reason> {
     let target = tables::target(tunnel).ok_or(Reason::RouteNoNeighbour)?;
     let macs = target.known_macs().ok_or(Reason::RouteNoNeighbour)?;
-    let onward = choose(ctx, target.interface, true)?;
+    let onward = choose(ctx, target.interface, true, rest)?;
     // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx.cast(), front as i32) } != 0 {
         return Err(Reason::RouteOther);
@@ -172,8 +172,8 @@ pub(crate) fn send(
     way: Way,
     change: Change,
 ) -> Result<Onward, Reason> {
-    let onward = choose(ctx, way.interface, way.may_turn_back)?;
     let rest = Frame::new(ctx).len() as i32 - (header.len() + payload_len) as i32;
+    let onward = choose(ctx, way.interface, way.may_turn_back, rest.max(0) as u32)?;
     if rest > 0 {
         // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
         let cut = unsafe { bpf_xdp_adjust_tail(ctx.ctx.cast(), -rest) };
@@ -199,20 +199,20 @@ pub(crate) fn send(
     Ok(onward)
 }
 
-/// How a frame leaves by an interface.
+/// How a frame leaves by an interface once `rest` bytes are cut off its end.
 ///
 /// # Errors
 ///
 /// [`Reason::RouteOther`] if frames cannot be redirected to it, or not this one.
 #[inline(always)]
-fn choose(ctx: &XdpContext, interface: u32, may_turn_back: bool) -> Result<Onward, Reason> {
+fn choose(ctx: &XdpContext, interface: u32, may_turn_back: bool, rest: u32) -> Result<Onward, Reason> {
     if may_turn_back && interface == ingress(ctx) {
         return Ok(Onward::by(xdp_action::XDP_TX));
     }
     // The helper would say yes, and the kernel drop it with nobody told.
     if FRAGS_BY_KERNEL.load() != 0 {
         let frame = Frame::new(ctx);
-        if !frame.holds(0, frame.len()) {
+        if !frame.holds(0, frame.len() - rest as usize) {
             return Err(Reason::RouteOther);
         }
     }
