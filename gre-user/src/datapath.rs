@@ -26,7 +26,7 @@ use crate::host::cpus::possible_cpus;
 use crate::host::xdp_features;
 use crate::layout::{SHAPES, Shape};
 use crate::redirects::Watch;
-use crate::settings::Settings;
+use crate::settings::{Features, Settings};
 use crate::state::Generation;
 use crate::surroundings::Surroundings;
 use crate::tables::{Few, Tables, map};
@@ -115,18 +115,44 @@ impl Datapath {
         tables: &Tables,
         shared: Option<Shared<'_>>,
     ) -> Result<Self> {
-        let features = settings.features;
-        let redirects = features.route || features.interface || features.probes;
-        let frags_by_kernel = redirects
-            && !xdp_features::are_told().context(
+        let Features {
+            route,
+            interface,
+            probes,
+            ..
+        } = settings.features;
+        let redirects_frags = !(route || interface || probes)
+            || xdp_features::are_told().context(
                 "XDP features: the kernel cannot be asked over generic netlink whether it redirects large frames",
             )?;
+        Self::load_told(object, settings, tables, shared, redirects_frags)
+    }
+
+    /// The same as [`Self::load`] for a kernel that redirects frames in several buffers, or one that does not, whichever this is: so
+    /// that the program for the one can be tested on the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub fn load_for(redirects_frags: bool, settings: &Settings, tables: &Tables) -> Result<Self> {
+        ensure_built_in()?;
+        Self::load_told(OBJECT, settings, tables, None, redirects_frags)
+    }
+
+    fn load_told(
+        object: &[u8],
+        settings: &Settings,
+        tables: &Tables,
+        shared: Option<Shared<'_>>,
+        redirects_frags: bool,
+    ) -> Result<Self> {
+        let features = settings.features;
         let flags = [
             (UNKNOWN_DROP, u8::from(settings.unknown_drop)),
             (HAVE_PREFIXES, u8::from(features.prefixes)),
             (HAVE_ROUTE, u8::from(features.route)),
             (HAVE_INTERFACE, u8::from(features.interface)),
-            (FRAGS_BY_KERNEL, u8::from(frags_by_kernel)),
+            (FRAGS_BY_KERNEL, u8::from(!redirects_frags)),
             (HAVE_SPREAD, u8::from(features.spread)),
             (HAVE_MSS, u8::from(features.mss)),
             (HAVE_BYPASS, u8::from(features.bypass)),

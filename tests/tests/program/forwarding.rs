@@ -15,7 +15,7 @@ use gre_tests::frame::{
 };
 use gre_tests::lab::Lab;
 
-use crate::kernel::{XDP_REDIRECT, XDP_TX, load_or_return};
+use crate::kernel::{Kernel, XDP_REDIRECT, XDP_TX, load_or_return};
 use crate::router::{NEXT_HOP, Router, To, UPSTREAM, Wanted};
 use crate::support::outcome::{Counted, Counter};
 use crate::support::split::{links, outers};

@@ -104,6 +104,14 @@ pub(crate) fn among_many(config: &str) -> String {
     config.replace("prefixes = [", &among) + &idle.collect::<String>()
 }
 
+/// How the program is loaded.
+type Load = fn(&Settings, &Tables) -> Result<Datapath>;
+
+/// As the loader does.
+fn load(settings: &Settings, tables: &Tables) -> Result<Datapath> {
+    Datapath::load(settings, tables, None)
+}
+
 impl Kernel {
     /// Loads the program for a configuration. Tunnels have ids from 1 on, in the order of the text.
     pub(crate) fn load(text: &str) -> Result<Self> {
@@ -112,21 +120,28 @@ impl Kernel {
 
     /// The same with another log level. Nobody reads the log.
     pub(crate) fn load_logging(text: &str, level: LogLevel) -> Result<Self> {
-        Self::load_with(text, level, &Surroundings::default())
+        Self::load_with(text, level, &Surroundings::default(), load)
     }
 
     /// The same on a host with these interfaces and next hops, which are of the calling thread's network namespace.
     pub(crate) fn load_in(text: &str, surroundings: &Surroundings) -> Result<Self> {
-        Self::load_with(text, LogLevel::Off, surroundings)
+        Self::load_with(text, LogLevel::Off, surroundings, load)
     }
 
-    fn load_with(text: &str, level: LogLevel, surroundings: &Surroundings) -> Result<Self> {
+    /// The same with the program for kernels that redirect no frames in several buffers.
+    pub(crate) fn load_without_frags_in(text: &str, surroundings: &Surroundings) -> Result<Self> {
+        Self::load_with(text, LogLevel::Off, surroundings, |settings, tables| {
+            Datapath::load_for(false, settings, tables)
+        })
+    }
+
+    fn load_with(text: &str, level: LogLevel, surroundings: &Surroundings, load: Load) -> Result<Self> {
         let config = Config::from_str(text, "fixture")?;
         let names = config.tunnels.iter().map(|tunnel| tunnel.name.as_str());
         let ids = Ids::assign(names, &BTreeMap::new(), config.max_tunnels)?;
         let tables = Tables::of(&config, &ids, &online_cpus()?)?;
         let settings = Settings::of(&config, &tables, level, [0; 2]);
-        let mut datapath = Datapath::load(&settings, &tables, None)?;
+        let mut datapath = load(&settings, &tables)?;
         datapath.fill(&tables, surroundings)?;
         let counters = PerCpuArray::try_from(take(datapath.ebpf(), COUNTERS)?)?;
         let sequences = Array::try_from(take(datapath.ebpf(), SEQUENCES)?)?;

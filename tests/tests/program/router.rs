@@ -155,6 +155,16 @@ impl Wanted {
 impl Router {
     /// The router, whose tunnels that deliver to an interface all do so `to` one place. Their ids are from 1 on.
     pub(crate) fn new(lab: &Lab, config: &str, to: &[To]) -> Result<Self> {
+        Self::with(lab, config, to, Kernel::load_in)
+    }
+
+    /// The same with the program loaded that way.
+    pub(crate) fn with(
+        lab: &Lab,
+        config: &str,
+        to: &[To],
+        load: impl FnOnce(&str, &Surroundings) -> Result<Kernel> + Send,
+    ) -> Result<Self> {
         let (others, namespace) = (lab.namespace("others")?, lab.namespace("router")?);
         let wan = namespace.end("wan0").mtu(3000);
         let wan = wan.address("198.51.100.20/24").address("2001:db8:51::20/64");
@@ -206,7 +216,7 @@ impl Router {
             targets: targets.collect(),
         };
         let (kernel, link) = namespace.run(|| {
-            let mut kernel = Kernel::load_in(config, &surroundings)?;
+            let mut kernel = load(config, &surroundings)?;
             let link = kernel.attach(wan.index)?;
             Ok((kernel, link))
         })?;

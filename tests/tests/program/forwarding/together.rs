@@ -43,8 +43,7 @@ fn tunnels_deliver_side_by_side() -> Result<()> {
     Ok(())
 }
 
-/// What becomes of a packet with so many bytes in its first buffer, which would be `sent` if all of it lay there. Kernels before 6.3,
-/// which tell no XDP features, redirect no frames in several buffers.
+/// What becomes of a packet with so many bytes in its first buffer, which would be `sent` if all of it lay there.
 fn in_buffers(packet: &Packet, first: usize, are_redirected: bool, sent: Wanted) -> Wanted {
     let lies_in_one = first >= packet.frame().len() - packet.padding.len();
     if lies_in_one || are_redirected {
@@ -54,18 +53,34 @@ fn in_buffers(packet: &Packet, first: usize, are_redirected: bool, sent: Wanted)
     }
 }
 
-/// Wherever the first buffer ends behind the headers.
+/// A kernel before 6.3, which tells no XDP features, redirects no frames in several buffers.
 #[test]
 fn packets_in_several_buffers() -> Result<()> {
-    const INNER_HEADER: usize = 40;
     let mut routing = router_or_return!(ROUTE, &[]);
+    let mut delivering = router_or_return!(INTERFACE, &[To::Lan, To::Lan]);
+    check_in_buffers(&mut routing, &mut delivering, xdp_features::are_told()?)
+}
+
+/// The program for such a kernel, on whichever this is.
+#[test]
+fn packets_in_several_buffers_stay_with_a_kernel_that_redirects_none() -> Result<()> {
+    load_or_return!();
+    let lab = Lab::new()?;
+    let mut routing = Router::with(&lab, ROUTE, &[], Kernel::load_without_frags_in)?;
+    let lab = Lab::new()?;
+    let to = [To::Lan, To::Lan];
+    let mut delivering = Router::with(&lab, INTERFACE, &to, Kernel::load_without_frags_in)?;
+    check_in_buffers(&mut routing, &mut delivering, false)
+}
+
+/// Wherever the first buffer ends behind the headers.
+fn check_in_buffers(routing: &mut Router, delivering: &mut Router, are_redirected: bool) -> Result<()> {
+    const INNER_HEADER: usize = 40;
     if !routing.kernel.can_split()? {
         let missing = "test runs of frames with a first buffer of a given size (Linux 6.18)";
         gre_tests::skip::skip_on_this_kernel(module_path!(), missing);
         return Ok(());
     }
-    let mut delivering = router_or_return!(INTERFACE, &[To::Lan, To::Lan]);
-    let redirects = xdp_features::are_told()?;
     for length in [100, 1400, 4097, 9001, 60_000] {
         let payload: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
         for inner in [
@@ -82,11 +97,11 @@ fn packets_in_several_buffers() -> Result<()> {
                         let first = first.clamp(headers, packet.frame().len());
                         let routed = routing.addressed(packet.clone());
                         let sent = routing.to_lan(inner.ethertype, &inner.leaves);
-                        let wanted = in_buffers(&routed, first, redirects, sent);
+                        let wanted = in_buffers(&routed, first, are_redirected, sent);
                         routing.check_split(tunnel, &routed, first, &wanted)?;
                         let delivered = delivering.addressed(packet.clone());
                         let sent = delivering.to_lan(inner.ethertype, &inner.arrives);
-                        let wanted = in_buffers(&delivered, first, redirects, sent);
+                        let wanted = in_buffers(&delivered, first, are_redirected, sent);
                         delivering.check_split(tunnel, &delivered, first, &wanted)?;
                     }
                 }
