@@ -71,7 +71,7 @@ impl Survey {
     /// Whether frames can be redirected to this interface, at least with a program on it.
     fn add_device(&mut self, Way { interface, transmit }: &Way) -> bool {
         match transmit {
-            Transmit::Yes | Transmit::Unknown => {}
+            Transmit::Yes { .. } | Transmit::Unknown => {}
             // Where another one is in generic mode, none in native mode can be.
             Transmit::AfterProgram if !interface.xdp.is_empty() => return false,
             Transmit::AfterProgram => {

@@ -39,7 +39,10 @@ pub struct Way {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transmit {
     /// It does, as it is set up now.
-    Yes,
+    Yes {
+        /// Also those that fill several buffers. The kernel drops others, and we count them as `redirect_failed`.
+        frags: bool,
+    },
     /// It may once it has an XDP program itself: some drivers (ixgbe, i40e, ice, ena, bnxt_en, virtio_net) make queues for
     /// it only then. With the program attached, ask again.
     AfterProgram,
@@ -124,7 +127,9 @@ pub fn takes_redirects(interface: &Interface, features: Option<XdpFeatures>) -> 
     // What has neither a kind nor a driver is the loopback interface.
     let may = kind.map_or(interface.driver.is_some(), |kind| [VETH, TUN].contains(&kind));
     match features {
-        Some(features) if features.transmit => Transmit::Yes,
+        Some(features) if features.transmit => Transmit::Yes {
+            frags: features.transmit_frags,
+        },
         Some(features) if kind == Some(VETH) => deaf_veth(&interface.name, features),
         Some(features) if kind.is_none() && features.native => after_program(interface),
         None if may => Transmit::Unknown,
@@ -223,9 +228,13 @@ mod tests {
         transmit_frags: false,
     };
     const NATIVE: XdpFeatures = XdpFeatures { native: true, ..NONE };
-    const ALL: XdpFeatures = XdpFeatures {
+    const SINGLE: XdpFeatures = XdpFeatures {
         transmit: true,
         ..NATIVE
+    };
+    const ALL: XdpFeatures = XdpFeatures {
+        transmit_frags: true,
+        ..SINGLE
     };
 
     fn interface(kind: Option<&str>, driver: Option<&str>) -> Interface {
@@ -258,7 +267,11 @@ mod tests {
             interface(Some("veth"), Some("veth")),
             interface(Some("tun"), Some("tun")),
         ] {
-            assert_eq!(takes_redirects(&interface, Some(ALL)), Transmit::Yes);
+            assert_eq!(takes_redirects(&interface, Some(ALL)), Transmit::Yes { frags: true });
+            assert_eq!(
+                takes_redirects(&interface, Some(SINGLE)),
+                Transmit::Yes { frags: false }
+            );
             assert_eq!(takes_redirects(&interface, None), Transmit::Unknown);
         }
     }

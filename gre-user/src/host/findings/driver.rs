@@ -10,7 +10,7 @@ use super::unknown;
 /// `virtio_net.c` (virtnet_xdp_set()), each for pages of 4096 bytes.
 const MAX_MTU: [(&str, u32); 3] = [("ena", 3498), ("bnxt_en", 3502), ("virtio_net", 3506)];
 /// What is likely for others.
-const LIKELY_MAX_MTU: u32 = 3498;
+pub(super) const LIKELY_MAX_MTU: u32 = 3498;
 
 pub(super) fn judge(name: &str, found: &InterfaceFacts) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -8,7 +8,9 @@ use crate::config::{Config, Deliver, Tunnel};
 use super::super::egress::{NoNextHop, Resolved, Transmit, Way};
 use super::super::facts::Facts;
 use super::super::finding::Finding;
-use super::{known_interfaces, unknown};
+use super::super::interface::Interface;
+use super::driver::LIKELY_MAX_MTU;
+use super::{known_interfaces, present, unknown};
 
 pub(super) fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     let onward = || config.tunnels.iter().filter(|tunnel| tunnel.enabled);
@@ -35,7 +37,7 @@ pub(super) fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     }
     if onward().any(Tunnel::routes) {
         let others = ways.iter().filter(|way| !judged.contains(way.interface.name.as_str()));
-        findings.extend(others.filter_map(by_kernel));
+        findings.extend(others.filter_map(|way| by_route(way, facts)));
     }
     findings.extend(onward().filter_map(|tunnel| next_hop(tunnel, facts)));
     findings
@@ -58,7 +60,8 @@ fn target(name: &str, ways: &[Way], facts: &Facts) -> Option<Finding> {
         ));
     }
     match transmit {
-        Transmit::Yes | Transmit::AfterProgram => None,
+        Transmit::Yes { frags: false } => large_frames(interface, facts),
+        Transmit::Yes { frags: true } | Transmit::AfterProgram => None,
         Transmit::No { why, remedy } => Some(Finding::warning(
             name,
             format!("{why}: the kernel forwards what tunnels deliver there, which is slow"),
@@ -73,10 +76,12 @@ fn target(name: &str, ways: &[Way], facts: &Facts) -> Option<Finding> {
     }
 }
 
-/// An interface that routes may lead to, though not for XDP. The loopback interface, which never forwards, has no driver.
-fn by_kernel(Way { interface, transmit }: &Way) -> Option<Finding> {
+/// An interface that routes may lead to, though not for XDP, or not for all frames. The loopback interface, which never forwards, has
+/// no driver.
+fn by_route(Way { interface, transmit }: &Way, facts: &Facts) -> Option<Finding> {
     let is_way_out = interface.is_up && interface.has_carrier && interface.driver.is_some();
     match transmit {
+        Transmit::Yes { frags: false } if is_way_out => large_frames(interface, facts),
         Transmit::No { why, remedy } if is_way_out => Some(Finding::note(
             &interface.name,
             format!("{why}: what is routed out of it goes through the kernel"),
@@ -84,6 +89,31 @@ fn by_kernel(Way { interface, transmit }: &Way) -> Option<Finding> {
         )),
         _ => None,
     }
+}
+
+/// An interface that sends no redirected frames that fill several buffers, if such may come in and are not too long for it: what is
+/// is another matter.
+fn large_frames(way_out: &Interface, facts: &Facts) -> Option<Finding> {
+    let is_large = |interface: &Interface| interface.mtu > LIKELY_MAX_MTU;
+    // Without frags the program sees none: the driver refuses it, or it runs after the kernel has put each frame into one buffer.
+    let with_frags = present(facts).filter(|found| found.xdp.as_ref().is_ok_and(|features| features.frags));
+    let way_in = with_frags
+        .map(|found| &found.interface)
+        .find(|way_in| is_large(way_in))?;
+    is_large(way_out).then(|| {
+        Finding::warning(
+            &way_out.name,
+            format!(
+                "its driver sends no redirected frames that fill several buffers, and at MTU {} {} receives such: they are dropped \
+                 as `redirect_failed`",
+                way_in.mtu, way_in.name
+            ),
+            format!(
+                "run `ip link set dev {} mtu {LIKELY_MAX_MTU}`, or set `deliver` to \"stack\"",
+                way_in.name
+            ),
+        )
+    })
 }
 
 fn next_hop(tunnel: &Tunnel, facts: &Facts) -> Option<Finding> {
@@ -116,12 +146,14 @@ fn next_hop(tunnel: &Tunnel, facts: &Facts) -> Option<Finding> {
 mod tests {
     use anyhow::{Result, anyhow};
 
-    use super::super::super::interface::Interface;
     use super::super::tests::{Case, assert_found, denied};
     use super::*;
     use crate::config::{InnerType, NextHop};
 
     const HOP: NextHop = NextHop::Address(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
+
+    const TAKES_ALL: Transmit = Transmit::Yes { frags: true };
+    const TAKES_SMALL: Transmit = Transmit::Yes { frags: false };
 
     fn way(case: &mut Case, name: &str, transmit: Transmit) -> Way {
         let interface = Interface {
@@ -154,7 +186,7 @@ mod tests {
 
     #[test]
     fn an_interface_that_a_tunnel_names() {
-        assert_found(|case| delivers(case, Transmit::Yes, known()), &[]);
+        assert_found(|case| delivers(case, TAKES_ALL, known()), &[]);
         assert_found(|case| delivers(case, Transmit::AfterProgram, known()), &[]);
         assert_found(
             |case| delivers(case, deaf(), known()),
@@ -170,7 +202,7 @@ mod tests {
         );
         assert_found(
             |case| {
-                delivers(case, Transmit::Yes, known());
+                delivers(case, TAKES_ALL, known());
                 case.facts.egress.ways = Ok(Vec::new());
                 case.facts.egress.next_hops.clear();
             },
@@ -190,7 +222,7 @@ mod tests {
         );
         assert_found(
             |case| {
-                delivers(case, Transmit::Yes, known());
+                delivers(case, TAKES_ALL, known());
                 case.facts.egress.ways = Err(denied());
             },
             &[
@@ -216,15 +248,45 @@ mod tests {
                 lo.interface.driver = None;
                 let mut down = way(case, "eth2", deaf());
                 down.interface.is_up = false;
-                case.facts.egress.ways = Ok(vec![
-                    lo,
-                    down,
-                    way(case, "eth1", Transmit::Yes),
-                    way(case, "br0", deaf()),
-                ]);
+                case.facts.egress.ways = Ok(vec![lo, down, way(case, "eth1", TAKES_ALL), way(case, "br0", deaf())]);
             },
             &["note: br0: is deaf: what is routed out of it goes through the kernel; if that is too slow, speak up"],
         );
+    }
+
+    /// By the driver that sends none, wherever a tunnel delivers. `way` copies eth0.
+    #[test]
+    fn frames_that_fill_several_buffers() {
+        const DROPPED: &str = "warning: eth1: its driver sends no redirected frames that fill several buffers, and at MTU 9000 eth0 \
+                               receives such: they are dropped as `redirect_failed`; run `ip link set dev eth0 mtu 3498`, or set \
+                               `deliver` to \"stack\"";
+        let by_interface = |case: &mut Case, transmit| delivers(case, transmit, known());
+        let by_route = |case: &mut Case, transmit| {
+            case.config.tunnels[0].deliver = Deliver::Route;
+            case.facts.egress.ways = Ok(vec![way(case, "eth1", transmit)]);
+        };
+        let ways: [fn(&mut Case, Transmit); 2] = [by_interface, by_route];
+        for deliver in ways {
+            let found = |mtu, mtu_out, transmit| {
+                let mut case = Case::good();
+                case.eth0().interface.mtu = mtu;
+                deliver(&mut case, transmit);
+                if let Ok(ways) = &mut case.facts.egress.ways {
+                    ways[0].interface.mtu = mtu_out;
+                }
+                case.lines()
+            };
+            assert_eq!(found(9000, 9000, TAKES_SMALL), [DROPPED]);
+            assert_eq!(found(9000, 3499, TAKES_SMALL), [DROPPED]);
+            for (mtu, mtu_out, transmit) in [
+                (9000, 3498, TAKES_SMALL),
+                (3498, 9000, TAKES_SMALL),
+                (9000, 9000, TAKES_ALL),
+            ] {
+                let wrong = format!("{mtu} {mtu_out} {transmit:?}");
+                assert!(found(mtu, mtu_out, transmit).is_empty(), "{wrong}");
+            }
+        }
     }
 
     #[test]
@@ -235,7 +297,7 @@ mod tests {
             })
         };
         assert_found(
-            |case| delivers(case, Transmit::Yes, unanswered()),
+            |case| delivers(case, TAKES_ALL, unanswered()),
             &[
                 "warning: tunnel a: eth1: next hop 10.0.0.2 has not answered for its MAC address: until then the kernel forwards \
                  what is delivered to it; see to it that it is up and on that link, or write another `next_hop` in `deliver`",
@@ -244,7 +306,7 @@ mod tests {
         // Such a frame says so itself.
         assert_found(
             |case| {
-                delivers(case, Transmit::Yes, unanswered());
+                delivers(case, TAKES_ALL, unanswered());
                 case.config.tunnels[0].inner = [InnerType::Ethernet].into_iter().collect();
             },
             &[],
@@ -253,18 +315,18 @@ mod tests {
             interface: "eth1".to_owned(),
         };
         assert_found(
-            |case| delivers(case, Transmit::Yes, Err(missing.into())),
+            |case| delivers(case, TAKES_ALL, Err(missing.into())),
             &[
                 "error: tunnel a: delivers to eth1, but no default route with a gateway leaves by it; set `next_hop` in \
                  `deliver` to the IP or MAC address that its frames are for",
             ],
         );
         assert_found(
-            |case| delivers(case, Transmit::Yes, Err(denied())),
+            |case| delivers(case, TAKES_ALL, Err(denied())),
             &["note: tunnel a: cannot tell whom its frames are for: Operation not permitted (os error 1); run as root"],
         );
         assert_found(
-            |case| delivers(case, Transmit::Yes, Err(anyhow!("no"))),
+            |case| delivers(case, TAKES_ALL, Err(anyhow!("no"))),
             &["note: tunnel a: cannot tell whom its frames are for: no; see what `gre-decap load` says"],
         );
     }
