@@ -43,9 +43,11 @@ fn tunnels_deliver_side_by_side() -> Result<()> {
     Ok(())
 }
 
-/// What becomes of a packet with so many bytes in its first buffer, which would be `sent` if all of it lay there.
-fn in_buffers(packet: &Packet, first: usize, are_redirected: bool, sent: Wanted) -> Wanted {
-    let lies_in_one = first >= packet.frame().len() - packet.padding.len();
+/// What becomes of a packet with so many bytes in its first buffer, which would be `sent` if all of it lay there that leaves: not what
+/// follows the inner packet, nor padding.
+fn in_buffers(packet: &Packet, inner: &Inner, first: usize, are_redirected: bool, sent: Wanted) -> Wanted {
+    let trailing = packet.payload.len() - inner.arrives.len();
+    let lies_in_one = first >= packet.frame().len() - packet.padding.len() - trailing;
     if lies_in_one || are_redirected {
         sent
     } else {
@@ -97,11 +99,11 @@ fn check_in_buffers(routing: &mut Router, delivering: &mut Router, are_redirecte
                         let first = first.clamp(headers, packet.frame().len());
                         let routed = routing.addressed(packet.clone());
                         let sent = routing.to_lan(inner.ethertype, &inner.leaves);
-                        let wanted = in_buffers(&routed, first, are_redirected, sent);
+                        let wanted = in_buffers(&routed, &inner, first, are_redirected, sent);
                         routing.check_split(tunnel, &routed, first, &wanted)?;
                         let delivered = delivering.addressed(packet.clone());
                         let sent = delivering.to_lan(inner.ethertype, &inner.arrives);
-                        let wanted = in_buffers(&delivered, first, are_redirected, sent);
+                        let wanted = in_buffers(&delivered, &inner, first, are_redirected, sent);
                         delivering.check_split(tunnel, &delivered, first, &wanted)?;
                     }
                 }
