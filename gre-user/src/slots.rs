@@ -10,7 +10,7 @@ use gre_common::slots::{Key, Slot};
 
 use crate::bpf::{batch, wait_for_programs};
 use crate::state::Generation;
-use crate::tables::{data, map, open};
+use crate::tables::{cannot_fill, data, map, open};
 
 /// How many slots there are for at most so many elements: a power of two, and so many that nearly all find one of their two places.
 pub(crate) fn slots_for(elements: u32) -> u32 {
@@ -33,10 +33,6 @@ where
         count => batch::write(map, placed(elements, count)),
     });
     written.with_context(|| cannot_fill(name))
-}
-
-fn cannot_fill(map: &str) -> String {
-    format!("map {map}: cannot be filled")
 }
 
 /// The number of entries of a map where they are not used, for a map must have one.
@@ -178,8 +174,8 @@ where
         K: 'a,
     {
         for key in keys {
-            if let Some(place) = self.find(key)? {
-                self.set(place, self.get(place)?.free())?;
+            if let Some((place, slot)) = self.find(key)? {
+                self.set(place, slot.free())?;
             }
         }
         Ok(())
@@ -213,16 +209,17 @@ where
     /// If the map cannot be read or written.
     pub(crate) fn overwrite(&mut self, key: K, value: V) -> Result<()> {
         match self.find(&key)? {
-            Some(place) => self.set(place, Slot::holding(key, value)),
+            Some((place, _)) => self.set(place, Slot::holding(key, value)),
             None => Ok(()),
         }
     }
 
-    /// Where this key has its slot.
-    fn find(&self, key: &K) -> Result<Option<u32>> {
+    /// The slot that this key has, and where.
+    fn find(&self, key: &K) -> Result<Option<(u32, Slot<K, V>)>> {
         for place in self.places(key) {
-            if self.get(place)?.get(key).is_some() {
-                return Ok(Some(place));
+            let slot = self.get(place)?;
+            if slot.get(key).is_some() {
+                return Ok(Some((place, slot)));
             }
         }
         Ok(None)

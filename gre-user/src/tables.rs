@@ -31,7 +31,7 @@ pub use self::address::Address;
 pub(crate) use self::few::Few;
 pub use self::ids::Ids;
 pub use self::kernel::read_names;
-pub(crate) use self::kernel::{Names, V4, V6, data, map, open, read_all, slots, unusable};
+pub(crate) use self::kernel::{Names, V4, V6, cannot_fill, data, map, open, read_all, slots, unusable};
 pub use self::next_hop::Onward;
 pub use self::view::TunnelView;
 

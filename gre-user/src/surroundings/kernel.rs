@@ -15,7 +15,7 @@ use super::Surroundings;
 use crate::bpf::batch;
 use crate::slots::{self, Unplaced};
 use crate::state::Generation;
-use crate::tables::{data, map, open, read_all};
+use crate::tables::{cannot_fill, data, map, open, read_all};
 
 impl Surroundings {
     /// Fills the empty maps of a loaded object.
@@ -61,7 +61,7 @@ impl Surroundings {
             insert(&mut devices, index)?;
         }
         for index in present.into_iter().filter(|index| !self.devices.contains(index)) {
-            gone(devices.remove(index)).with_context(|| cannot_write(DEVICES))?;
+            gone(devices.remove(index)).with_context(|| cannot_fill(DEVICES))?;
         }
         Ok(interfaces.and(targets))
     }
@@ -91,7 +91,7 @@ fn holds<V: Pod + PartialEq>(path: &Path, mut wanted: impl ExactSizeIterator<Ite
 }
 
 fn fill<V: Pod>(ebpf: &mut Ebpf, name: &str, elements: impl Iterator<Item = (u32, V)>) -> Result<()> {
-    batch::write(data(map(ebpf, name)?)?, elements).with_context(|| cannot_write(name))
+    batch::write(data(map(ebpf, name)?)?, elements).with_context(|| cannot_fill(name))
 }
 
 /// Brings a hash map of a generation to these, and its slots.
@@ -135,12 +135,8 @@ fn insert<T: std::borrow::BorrowMut<MapData>>(devices: &mut DevMapHash<T>, index
         {
             Ok(())
         }
-        result => result.with_context(|| cannot_write(DEVICES)),
+        result => result.with_context(|| cannot_fill(DEVICES)),
     }
-}
-
-fn cannot_write(map: &str) -> String {
-    format!("map {map}: cannot be filled")
 }
 
 fn cannot_read(path: &Path) -> String {

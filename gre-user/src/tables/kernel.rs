@@ -123,7 +123,7 @@ impl Maps<'_> {
         if self.shared.contains(&name) {
             return Ok(());
         }
-        batch::write(data(map(self.ebpf, name)?)?, elements).with_context(|| cannot_write(name))
+        batch::write(data(map(self.ebpf, name)?)?, elements).with_context(|| cannot_fill(name))
     }
 }
 
@@ -280,7 +280,7 @@ pub(super) fn cannot_read(path: &Path) -> String {
     format!("{}: cannot be read", path.display())
 }
 
-pub(super) fn cannot_write(map: &str) -> String {
+pub(crate) fn cannot_fill(map: &str) -> String {
     format!("map {map}: cannot be filled")
 }
 

@@ -11,7 +11,7 @@ use gre_common::maps::{ALLOWED4, ALLOWED6, BYPASS4, BYPASS6, LISTED, PROTECTED4,
 use gre_common::protect::TunnelAddress;
 use ipnet::IpNet;
 
-use super::kernel::{cannot_read, cannot_write};
+use super::kernel::{cannot_fill, cannot_read};
 use super::{Address, Tables, map, open, v4, v6};
 use crate::config::Protect;
 use crate::settings::Guards;
@@ -106,7 +106,7 @@ where
 fn write_list<D: Pod>(ebpf: &mut Ebpf, name: &str, keys: impl Iterator<Item = Key<D>>) -> Result<()> {
     let mut list: LpmTrie<_, D, u32> = LpmTrie::try_from(map(ebpf, name)?)?;
     for key in keys {
-        list.insert(&key, LISTED, 0).with_context(|| cannot_write(name))?;
+        list.insert(&key, LISTED, 0).with_context(|| cannot_fill(name))?;
     }
     Ok(())
 }
