@@ -114,16 +114,19 @@ fn decide_usual<
         let reason = unknown(tables);
         return Some(unmatched(packet, tables, carrier, &endpoints.local, reason));
     };
-    if !tunnel.takes_usual(field == Field::Number) {
-        return None;
-    }
-    if tunnel.policy.deliver() == Deliver::Stack {
+    if tunnel.takes_plain(field == Field::Number) {
         return conclude_usual(tables, carrier, &candidate, tunnel, Deliver::Stack);
     }
-    if !tables.forwards() || !tables.is_own_mac_usual(headers.addressee()) {
+    if !tables.forwards() || !tunnel.takes_usual(field == Field::Number) {
         return None;
     }
-    conclude_usual(tables, carrier, &candidate, tunnel, tunnel.policy.deliver())
+    match tunnel.policy.deliver() {
+        Deliver::Stack => None,
+        deliver if tables.is_own_mac_usual(headers.addressee()) => {
+            conclude_usual(tables, carrier, &candidate, tunnel, deliver)
+        }
+        _ => None,
+    }
 }
 
 /// The rest, once nothing but protection can leave a packet to the general way. Its number is judged when that does not either: the

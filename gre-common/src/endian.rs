@@ -38,6 +38,12 @@ macro_rules! network_order {
                 Self(self.0 & mask.0)
             }
 
+            /// Those bits that are set in either.
+            #[inline(always)]
+            pub const fn united(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+
             /// The bytes as they lie in a packet.
             #[inline(always)]
             pub const fn to_bytes(self) -> [u8; $bytes] {

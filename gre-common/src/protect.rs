@@ -290,11 +290,10 @@ fn inner_to<P: Packet, T: Tables, A: Address>(
 /// `None` if something is to be noted of it.
 #[inline(always)]
 pub fn usual<T: Tables>(tables: &T, destination: &Ipv4) -> Option<Result<(), Reason>> {
-    let guard = tables.inner_destinations();
-    if guard == Guard::Off || tables.is_protected4(destination) {
+    if !tables.guards_inner_destinations() || tables.is_protected4(destination) {
         return Some(Ok(()));
     }
-    match guard {
+    match tables.inner_destinations() {
         Guard::Enforce => Some(Err(Reason::InnerDestination)),
         _ => None,
     }

@@ -56,6 +56,10 @@ pub trait Tables {
     }
     /// What becomes of inner packets to destinations that are not protected.
     fn inner_destinations(&self) -> Guard;
+    /// Whether anything does.
+    fn guards_inner_destinations(&self) -> bool {
+        self.inner_destinations() != Guard::Off
+    }
     /// Whether this address is within `protect.prefixes`.
     fn is_protected4(&self, address: &Ipv4) -> bool;
     /// Whether this address is within `protect.prefixes`.

@@ -30,6 +30,13 @@ impl Tunnel {
     pub fn takes_usual(&self, numbered: bool) -> bool {
         self.policy.takes_usual(numbered) && self.cores == Cores::NONE
     }
+
+    /// The same where the delivery is to the stack, in fewer instructions.
+    #[inline(always)]
+    pub fn takes_plain(&self, numbered: bool) -> bool {
+        let plain = if numbered { Policy::PLAIN_NUMBERED } else { Policy::PLAIN };
+        self.policy.0 & plain != 0 && self.cores == Cores::NONE
+    }
 }
 
 /// How inner packets leave the program.
@@ -147,7 +154,8 @@ impl InnerTypes {
 
 /// A tunnel's checks and delivery in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner
 /// types, bits 8–9 the delivery, bit 10 whether there is a bypass, bit 11 whether keepalives are answered, bit 12 whether replies to
-/// health probes are sent on, bits 18–31 the MSS.
+/// health probes are sent on, bits 18–31 the MSS. Bits 13 and 14 follow from the others, so that most packets need ask for nothing else:
+/// whether the delivery is to the stack, and [`Policy::takes_usual`], without a number and with one.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy(u32);
@@ -161,6 +169,8 @@ impl Policy {
     const BYPASS: u32 = 1 << 10;
     const ANSWERS: u32 = 1 << 11;
     const PROBES: u32 = 1 << 12;
+    const PLAIN: u32 = 1 << 13;
+    const PLAIN_NUMBERED: u32 = 1 << 14;
     const MSS_SHIFT: u32 = 18;
 
     /// The largest MSS that there is room for.
@@ -170,17 +180,17 @@ impl Policy {
     pub const fn new(checksum: ChecksumPolicy, ordered: bool, inner: InnerTypes, enabled: bool) -> Self {
         let ordered = if ordered { Self::ORDERED } else { 0 };
         let enabled = if enabled { Self::ENABLED } else { 0 };
-        Self(checksum as u32 | ordered | enabled | inner.0 << Self::INNER_SHIFT)
+        Self(checksum as u32 | ordered | enabled | inner.0 << Self::INNER_SHIFT).concluded()
     }
 
     /// The same checks, with another delivery.
     pub const fn delivering(self, deliver: Deliver) -> Self {
-        Self(self.0 & !(3 << Self::DELIVER_SHIFT) | (deliver as u32) << Self::DELIVER_SHIFT)
+        Self(self.0 & !(3 << Self::DELIVER_SHIFT) | (deliver as u32) << Self::DELIVER_SHIFT).concluded()
     }
 
     /// The same, of a tunnel that has inner destinations which stay encapsulated.
     pub const fn bypassing(self) -> Self {
-        Self(self.0 | Self::BYPASS)
+        Self(self.0 | Self::BYPASS).concluded()
     }
 
     /// Whether the tunnel has inner destinations that stay encapsulated: entries in the maps of `bypass`.
@@ -191,7 +201,7 @@ impl Policy {
 
     /// The same, with the MSS of inner TCP SYNs lowered to so many bytes, at most [`Self::MAX_MSS`]; 0 leaves it alone.
     pub const fn with_mss(self, mss: u16) -> Self {
-        Self(self.0 & !(u32::MAX << Self::MSS_SHIFT) | (mss as u32) << Self::MSS_SHIFT)
+        Self(self.0 & !(u32::MAX << Self::MSS_SHIFT) | (mss as u32) << Self::MSS_SHIFT).concluded()
     }
 
     /// The most that inner TCP SYNs may announce as their MSS, in bytes; 0: anything.
@@ -202,7 +212,7 @@ impl Policy {
 
     /// The same, with sequence numbers not enforced.
     pub const fn in_any_order(self) -> Self {
-        Self(self.0 & !Self::ORDERED)
+        Self(self.0 & !Self::ORDERED).concluded()
     }
 
     /// The same, with keepalives answered.
@@ -218,13 +228,21 @@ impl Policy {
 
     /// The same, with replies to health probes sent on by route.
     pub const fn routing_probes(self) -> Self {
-        Self(self.0 | Self::PROBES)
+        Self(self.0 | Self::PROBES).concluded()
     }
 
     /// Whether replies to health probes are sent on by route, whatever the delivery.
     #[inline(always)]
     pub const fn routes_probes(self) -> bool {
         self.0 & Self::PROBES != 0
+    }
+
+    /// The same, with what follows from the rest.
+    const fn concluded(self) -> Self {
+        let to_stack = matches!(self.deliver(), Deliver::Stack);
+        let plain = if to_stack && self.takes_usual(false) { Self::PLAIN } else { 0 };
+        let numbered = if to_stack && self.takes_usual(true) { Self::PLAIN_NUMBERED } else { 0 };
+        Self(self.0 & !(Self::PLAIN | Self::PLAIN_NUMBERED) | plain | numbered)
     }
 
     /// Whether IPv4 in GRE without a checksum, `numbered` or not, is delivered as it is.
@@ -324,6 +342,40 @@ mod tests {
                 "the checks are as they were"
             );
         }
+    }
+
+    /// Whatever a policy was made of, and in whatever order.
+    #[test]
+    fn what_is_plain_follows_from_the_rest() {
+        use ChecksumPolicy::*;
+        let changes: [fn(Policy) -> Policy; 8] = [
+            |policy| policy.delivering(Deliver::Stack),
+            |policy| policy.delivering(Deliver::Route),
+            |policy| policy.with_mss(0),
+            |policy| policy.with_mss(1400),
+            Policy::in_any_order,
+            Policy::bypassing,
+            Policy::answering,
+            Policy::routing_probes,
+        ];
+        let mut plain = 0;
+        for bits in 0..256_u32 {
+            let checksum = [Optional, Required, Forbidden, Ignore][bits as usize & 3];
+            let made = Policy::new(checksum, bits & 4 != 0, InnerTypes(bits >> 4), bits & 8 != 0);
+            for first in changes {
+                for second in changes {
+                    let policy = second(first(made));
+                    for numbered in [false, true] {
+                        let expected = policy.takes_usual(numbered) && policy.deliver() == Deliver::Stack;
+                        let tunnel = |cores| Tunnel { id: 1, policy, cores };
+                        assert_eq!(tunnel(Cores::NONE).takes_plain(numbered), expected, "{policy:?}");
+                        assert!(!tunnel(Cores::new(0, 1)).takes_plain(numbered));
+                        plain += u32::from(expected);
+                    }
+                }
+            }
+        }
+        assert!(plain > 0);
     }
 
     #[test]

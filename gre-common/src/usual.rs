@@ -1,6 +1,6 @@
 //! The packets that nearly all of most tunnels' are: IPv4 without options that is no fragment, or IPv6 without extension headers; GRE
-//! without any field, or with a key or a sequence number alone; IPv4 without options inside, delivered as it is, on the same core. For
-//! each [`Form`] of them one check of the frame's length and offsets that are constants tell; all that [`decide`](crate::decide()) asks is
+//! without any field, or with a key or a sequence number alone; IPv4 without options inside, delivered as it is, on the same core; no
+//! byte after that packet. For each [`Form`] of them one check of the frame's length and offsets that are constants tell; all that [`decide`](crate::decide()) asks is
 //! asked in the form that it then has. Whatever differs, or has anything wrong, is left to the general way, which decides on it from the
 //! beginning.
 //!
@@ -61,9 +61,6 @@ pub trait Form: Plain {
 
     /// The first and the second VLAN tag, each with the identifier before it; 0 for none.
     fn tags(&self) -> (Be32, Be32);
-
-    /// Bytes of the inner packet by its own header.
-    fn inner_length(&self) -> u32;
 }
 
 impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize> Form for Headers<TAGS, O, FIELDS> {
@@ -83,12 +80,6 @@ impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize> Form for Headers<TA
         let tags = self.tags;
         let at = |place: usize| tags.get(place).copied().unwrap_or_default();
         (at(0), at(1))
-    }
-
-    #[inline(always)]
-    fn inner_length(&self) -> u32 {
-        let [first, ..] = self.inner;
-        total_length(first)
     }
 }
 
@@ -131,8 +122,10 @@ pub trait OuterHeader: Plain {
     /// The addresses.
     type Address;
 
-    /// Checks the header. Gives the bytes of its packet, itself included.
+    /// Checks the header, but for [`Self::fragment`]. Gives the bytes of its packet, itself included.
     fn check(&self) -> Option<u32>;
+    /// The word that says whether the packet is a fragment, if there is one, as an inner header has it too.
+    fn fragment(&self) -> Be32;
     /// What a tunnel is found by: its end, and the far one.
     fn ends(&self) -> (Self::Address, Self::Address);
     /// Whether it came from this address.
@@ -151,10 +144,16 @@ impl OuterHeader for Outer4 {
     #[inline(always)]
     fn check(&self) -> Option<u32> {
         let Self(words) = *self;
-        let [first, second, ..] = words;
-        let is_usual = first.has(LENGTH_AND_CHANGING_ECN4, [FOUR_FIVE, 0, 0, 0]) && second.has(FRAGMENT, [0; 4]);
+        let [first, ..] = words;
+        let is_usual = first.has(LENGTH_AND_CHANGING_ECN4, [FOUR_FIVE, 0, 0, 0]);
         let sum = words.iter().map(|word| checksum::sum_word(*word)).sum();
         (is_usual && checksum::is_valid_unfolded(sum)).then(|| total_length(first))
+    }
+
+    #[inline(always)]
+    fn fragment(&self) -> Be32 {
+        let Self([_, second, ..]) = *self;
+        second
     }
 
     #[inline(always)]
@@ -188,6 +187,11 @@ impl OuterHeader for Outer6 {
     }
 
     #[inline(always)]
+    fn fragment(&self) -> Be32 {
+        Be32::new(0)
+    }
+
+    #[inline(always)]
     fn ends(&self) -> (Ipv6, Ipv6) {
         let Self([_, _, a, b, c, d, e, f, g, h]) = *self;
         ([e, f, g, h], [a, b, c, d])
@@ -208,8 +212,6 @@ pub struct Usual<'a, F> {
     pub tunnel: u32,
     /// Bytes of the outer IP packet.
     pub outer_bytes: u32,
-    /// Bytes after that, padding to be cut off.
-    pub padding: u32,
     /// Whether its sequence number told of a restarted sender.
     pub restart: bool,
     /// Where the payload goes.
@@ -223,12 +225,6 @@ impl<F: Form> Usual<'_, F> {
         self.outer_bytes.wrapping_sub(F::STRIPPED as u32)
     }
 
-    /// Bytes of the payload after the inner packet, which the stack cuts off by itself.
-    #[inline(always)]
-    pub fn trailer(&self) -> u32 {
-        self.inner_bytes().wrapping_sub(self.headers.inner_length())
-    }
-
     /// The same in full.
     #[inline(always)]
     pub const fn delivery(&self) -> Delivery {
@@ -238,7 +234,7 @@ impl<F: Form> Usual<'_, F> {
             ether_type: Some(ETHER_TYPE_IPV4),
             inner: F::LINK.len() + F::STRIPPED,
             end: F::LINK.len() + self.outer_bytes as usize,
-            padding: self.padding as usize,
+            padding: 0,
             remark: Remark::None,
             outer_bytes: self.outer_bytes,
             restart: self.restart,
@@ -256,7 +252,6 @@ pub(crate) struct Candidate<'a, const TAGS: usize, O, const FIELDS: usize> {
     headers: &'a Headers<TAGS, O, FIELDS>,
     field: Field,
     outer_bytes: u32,
-    padding: u32,
 }
 
 impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, TAGS, O, FIELDS> {
@@ -267,22 +262,15 @@ impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, T
         let [inner_first, inner_second, _, _, inner_destination] = inner;
         let outer_bytes = outer.check()?;
         let is_usual = inner_first.has(LENGTH4, [FOUR_FIVE, 0, 0, 0])
-            && inner_second.has(FRAGMENT, [0; 4])
+            && inner_second.united(outer.fragment()).has(FRAGMENT, [0; 4])
             && !outer.is_from(inner_destination);
-        let inner_bytes = total_length(inner_first);
         let stripped = <Headers<TAGS, O, FIELDS> as Form>::STRIPPED as u32;
-        let is_whole = inner_bytes >= Ipv4Hdr::LEN as u32 && outer_bytes >= inner_bytes + stripped;
-        if !is_usual || !is_whole {
-            return None;
-        }
-        let padding = packet
-            .len()
-            .checked_sub(Headers::<TAGS, O, FIELDS>::OUTER + outer_bytes as usize)?;
-        Some(Self {
+        // Not shorter than its header either, for the frame is not.
+        let is_all = || packet.len() == Headers::<TAGS, O, FIELDS>::OUTER + outer_bytes as usize;
+        (is_usual && outer_bytes == total_length(inner_first) + stripped && is_all()).then_some(Self {
             headers,
             field,
             outer_bytes,
-            padding: padding as u32,
         })
     }
 
@@ -319,7 +307,6 @@ impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize> Candidate<'a, T
             headers: self.headers,
             tunnel: tunnel.id,
             outer_bytes: self.outer_bytes,
-            padding: self.padding,
             restart,
             deliver,
         }

@@ -58,13 +58,12 @@ pub(crate) fn usual<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> Result<(
     let start = Frame::new(ctx).bytes(0, F::LINK.len()).ok_or(Reason::Internal)?;
     // SAFETY: the bounds were just checked for such a header.
     unsafe { header.write_at(start as usize, F::LINK, ETHER_TYPE_IPV4) };
-    cut_padding(ctx, usual.padding as usize)
+    Ok(())
 }
 
-/// Strips so many bytes after the link header, where an IPv4 packet begins that stays as it is, and cuts the padding off. Errors are as
-/// above.
+/// Strips so many bytes after the link header, where an IPv4 packet begins that stays as it is. Errors are as above.
 #[inline(always)]
-pub(crate) fn plainly(ctx: &XdpContext, link: Link, stripped: usize, padding: usize) -> Result<(), Reason> {
+pub(crate) fn plainly(ctx: &XdpContext, link: Link, stripped: usize) -> Result<(), Reason> {
     let header = KeptHeader::read(ctx, link).ok_or(Reason::Headroom)?;
     // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
     if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), stripped as i32) } != 0 {
@@ -72,8 +71,7 @@ pub(crate) fn plainly(ctx: &XdpContext, link: Link, stripped: usize, padding: us
     }
     header
         .write_short::<0>(ctx, link, ETHER_TYPE_IPV4)
-        .ok_or(Reason::Internal)?;
-    cut_padding(ctx, padding)
+        .ok_or(Reason::Internal)
 }
 
 /// Cuts so many bytes off the frame's end.

@@ -41,14 +41,7 @@ pub(crate) struct Decapsulated {
 pub(crate) fn usual_to_target<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> Result<u32, Reason> {
     let restart = if usual.restart { RESTART } else { 0 };
     let form = F::STRIPPED as u32 | (F::LINK.tags as u32) << TAGS_SHIFT | restart;
-    let rest = u64::from(usual.trailer()) << 32 | u64::from(usual.padding);
-    let onward = Onward::unpack(usual_to_target_out_of_line(
-        ctx.ctx,
-        usual.tunnel,
-        form,
-        usual.outer_bytes,
-        rest,
-    ));
+    let onward = Onward::unpack(usual_to_target_out_of_line(ctx.ctx, usual.tunnel, form, usual.outer_bytes));
     match onward.noted() {
         None => Ok(onward.action()),
         Some(_) if onward.is_dropped() => Err(Reason::Internal),
@@ -61,25 +54,17 @@ const STRIPPED: u32 = 0xff;
 const TAGS_SHIFT: u32 = 8;
 const RESTART: u32 = 1 << 10;
 
-/// A global function: verified once, not once for each form. `rest` has the bytes after the outer packet in its lower half, and those
-/// of the payload after the inner packet in its upper one.
+/// A global function: verified once, not once for each form.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn usual_to_target_out_of_line(
-    ctx: *mut xdp_md,
-    tunnel: u32,
-    form: u32,
-    outer_bytes: u32,
-    rest: u64,
-) -> u32 {
+extern "C" fn usual_to_target_out_of_line(ctx: *mut xdp_md, tunnel: u32, form: u32, outer_bytes: u32) -> u32 {
     if HAVE_INTERFACE.load() == 0 {
         return Onward::STACK.pack();
     }
     let ctx = XdpContext::new(ctx);
     let (stripped, tags, restart) = (form & STRIPPED, form >> TAGS_SHIFT & 3, form & RESTART != 0);
-    let (padding, trailer) = (rest as u32, (rest >> 32) as u32);
     let inner_bytes = outer_bytes.wrapping_sub(stripped);
-    let why = match redirect::stripped_to_target(&ctx, tunnel, stripped + tags * 4, trailer + padding) {
+    let why = match redirect::stripped_to_target(&ctx, tunnel, stripped + tags * 4) {
         Ok(onward) => {
             count::usual(tunnel, inner_bytes, outer_bytes, restart);
             return onward.pack();
@@ -91,7 +76,7 @@ extern "C" fn usual_to_target_out_of_line(
         tags: VlanTags::from_number(tags),
         ether_type: ETHER_TYPE_IPV4,
     };
-    if let Err(reason) = decapsulate::plainly(&ctx, link, stripped as usize, padding as usize) {
+    if let Err(reason) = decapsulate::plainly(&ctx, link, stripped as usize) {
         return Onward::because(reason).pack();
     }
     let counted = count::Decapsulated {

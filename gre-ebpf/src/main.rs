@@ -73,11 +73,24 @@ macro_rules! debug {
 #[xdp(frags)]
 #[inline(always)]
 fn gre_decap(ctx: XdpContext) -> u32 {
+    decapsulate_or_pass::<HANDING_OVER>(ctx)
+}
+
+/// The same where no tunnel sends a packet on, or to another core. A program that may call another is prepared for it each time that it
+/// runs, whatever the packet is.
+#[xdp(frags)]
+#[inline(always)]
+fn gre_decap_stack(ctx: XdpContext) -> u32 {
+    decapsulate_or_pass::<TO_STACK>(ctx)
+}
+
+#[inline(always)]
+fn decapsulate_or_pass<const HANDS_OVER: bool>(ctx: XdpContext) -> u32 {
     let tables = tables::Maps(&ctx);
     // No closure, of which the compiler would make a function of its own.
-    match decide_at_once(&Frame::new(&ctx), &tables, Datapath::<IN_PLACE>(&ctx)) {
+    match decide_at_once(&Frame::new(&ctx), &tables, Datapath::<HANDS_OVER, IN_PLACE>(&ctx)) {
         Some(action) => action,
-        None => decide_in_full(&Frame::afresh(&ctx), &tables, Datapath::<OUT_OF_LINE>(&ctx)),
+        None => decide_in_full(&Frame::afresh(&ctx), &tables, Datapath::<HANDS_OVER, OUT_OF_LINE>(&ctx)),
     }
 }
 
@@ -105,15 +118,19 @@ fn gre_egress(ctx: TcContext) -> i32 {
     egress::clamp(&ctx)
 }
 
-/// Carries verdicts out on the packet at hand, and gives the XDP action. What a decision refuses is counted in place, or by a call.
-struct Datapath<'a, const REFUSING_IN_PLACE: bool>(&'a XdpContext);
+/// Carries verdicts out on the packet at hand, and gives the XDP action. Packets may be handed over or all go to the stack; what a
+/// decision refuses is counted in place, or by a call.
+struct Datapath<'a, const HANDS_OVER: bool, const REFUSING_IN_PLACE: bool>(&'a XdpContext);
+
+const HANDING_OVER: bool = true;
+const TO_STACK: bool = false;
 
 /// For what is decided at once, which is all that comes in a flood.
 const IN_PLACE: bool = true;
 /// For all else: the verifier meets it from too many sides.
 const OUT_OF_LINE: bool = false;
 
-impl<const REFUSING_IN_PLACE: bool> Carrier for Datapath<'_, REFUSING_IN_PLACE> {
+impl<const HANDS_OVER: bool, const REFUSING_IN_PLACE: bool> Carrier for Datapath<'_, HANDS_OVER, REFUSING_IN_PLACE> {
     type Done = u32;
 
     #[inline(always)]
@@ -135,7 +152,7 @@ impl<const REFUSING_IN_PLACE: bool> Carrier for Datapath<'_, REFUSING_IN_PLACE> 
         if tables::inner_destinations() == Guard::Monitor && delivery.passage.is_monitored() {
             refuse(self.0, delivery.tunnel, Reason::InnerDestinationMonitored as u32);
         }
-        let result = if hand_over::is_needed(&delivery) {
+        let result = if HANDS_OVER && hand_over::is_needed(&delivery) {
             hand_over::hand_over(self.0, &delivery)
         } else {
             self.deliver_to_stack(&delivery)
@@ -149,8 +166,10 @@ impl<const REFUSING_IN_PLACE: bool> Carrier for Datapath<'_, REFUSING_IN_PLACE> 
     #[inline(always)]
     fn deliver_usual<F: Form>(self, usual: Usual<'_, F>) -> u32 {
         let delivered = match usual.deliver {
-            Deliver::Route if HAVE_ROUTE.load() != 0 => hand_over::hand_over(self.0, &usual.delivery()),
-            Deliver::Interface if HAVE_INTERFACE.load() != 0 => deliver::usual_to_target(self.0, &usual),
+            Deliver::Route if HANDS_OVER && HAVE_ROUTE.load() != 0 => {
+                hand_over::hand_over(self.0, &usual.delivery())
+            }
+            Deliver::Interface if HANDS_OVER && HAVE_INTERFACE.load() != 0 => deliver::usual_to_target(self.0, &usual),
             _ => self.deliver_usual_to_stack(&usual),
         };
         match delivered {
@@ -165,7 +184,7 @@ impl<const REFUSING_IN_PLACE: bool> Carrier for Datapath<'_, REFUSING_IN_PLACE> 
     }
 }
 
-impl<const REFUSING_IN_PLACE: bool> Datapath<'_, REFUSING_IN_PLACE> {
+impl<const HANDS_OVER: bool, const REFUSING_IN_PLACE: bool> Datapath<'_, HANDS_OVER, REFUSING_IN_PLACE> {
     /// Decapsulates a packet, which then goes to the stack.
     #[inline(always)]
     fn deliver_to_stack(&self, delivery: &Delivery) -> Result<u32, Reason> {
@@ -184,7 +203,7 @@ impl<const REFUSING_IN_PLACE: bool> Datapath<'_, REFUSING_IN_PLACE> {
         } else {
             count::decapsulated(&counted, Onward::STACK);
         }
-        log_delivered(self.0, delivery.tunnel, delivery.inner_bytes() as u64);
+        log_delivered(self.0, delivery.tunnel, delivery.inner_bytes() as u32);
         Ok(Onward::STACK.action())
     }
 
@@ -193,14 +212,25 @@ impl<const REFUSING_IN_PLACE: bool> Datapath<'_, REFUSING_IN_PLACE> {
     fn deliver_usual_to_stack<F: Form>(&self, usual: &Usual<'_, F>) -> Result<u32, Reason> {
         decapsulate::usual(self.0, usual)?;
         count::usual(usual.tunnel, usual.inner_bytes(), usual.outer_bytes, usual.restart);
-        log_delivered(self.0, usual.tunnel, usual.inner_bytes().into());
+        log_delivered(self.0, usual.tunnel, usual.inner_bytes());
         Ok(Onward::STACK.action())
     }
 }
 
+/// Says so, if what becomes of each packet is logged.
 #[inline(always)]
-fn log_delivered(ctx: &XdpContext, tunnel: u32, inner_bytes: u64) {
-    debug!(ctx, "tunnel {}: delivered {} bytes", tunnel, inner_bytes);
+fn log_delivered(ctx: &XdpContext, tunnel: u32, inner_bytes: u32) {
+    if logs() {
+        log_delivered_out_of_line(ctx.ctx, tunnel, inner_bytes);
+    }
+}
+
+/// A global function: in place, what is to be said would be put together for each packet before it is known that nothing is.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn log_delivered_out_of_line(ctx: *mut xdp_md, tunnel: u32, inner_bytes: u32) -> u32 {
+    debug!(&XdpContext::new(ctx), "tunnel {}: delivered {} bytes", tunnel, inner_bytes);
+    0
 }
 
 /// Counts a packet that is not delivered, or would not be by a rule that is only monitored, samples it, and gives the XDP action of

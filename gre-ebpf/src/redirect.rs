@@ -132,27 +132,20 @@ fn try_target(ctx: &XdpContext, tunnel: u32, word: u32) -> Result<Onward, Reason
     send(ctx, header, payload_len, way, Change::None)
 }
 
-/// Strips `front` bytes of a frame, VLAN tags among them, cuts `rest` off its end, and sends what is left, an IPv4 packet behind a new
-/// link header, where its tunnel's [`Target`](gre_common::target::Target) says.
+/// Strips `front` bytes of a frame, VLAN tags among them, and sends what is left, an IPv4 packet behind a new link header, where its
+/// tunnel's [`Target`](gre_common::target::Target) says.
 ///
 /// # Errors
 ///
 /// Those of [`send`].
 #[inline(always)]
-pub(crate) fn stripped_to_target(ctx: &XdpContext, tunnel: u32, front: u32, rest: u32) -> Result<Onward, Reason> {
+pub(crate) fn stripped_to_target(ctx: &XdpContext, tunnel: u32, front: u32) -> Result<Onward, Reason> {
     let target = tables::target(tunnel).ok_or(Reason::RouteNoNeighbour)?;
     let macs = target.known_macs().ok_or(Reason::RouteNoNeighbour)?;
-    let onward = choose(ctx, target.interface, true, rest)?;
+    let onward = choose(ctx, target.interface, true, 0)?;
     // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx.cast(), front as i32) } != 0 {
         return Err(Reason::RouteOther);
-    }
-    if rest != 0 {
-        // SAFETY: as above.
-        let cut = unsafe { bpf_xdp_adjust_tail(ctx.ctx.cast(), -(rest as i32)) };
-        if cut != 0 {
-            return Err(Reason::Internal);
-        }
     }
     write_header(ctx, macs).ok_or(Reason::Internal)?;
     Ok(onward)

@@ -141,18 +141,12 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn usual4(&self, endpoints: &Endpoints<Ipv4>) -> Option<Tunnel> {
-        if let Some(tunnel) = Ipv4::compared_at_once(endpoints).or_else(|| Ipv4::placed(endpoints)) {
-            return Some(tunnel);
-        }
-        looked_up(&TUNNELS4, &PREFIXES4, endpoints)
+        usual(&TUNNELS4, &PREFIXES4, endpoints)
     }
 
     #[inline(always)]
     fn usual6(&self, endpoints: &Endpoints<Ipv6>) -> Option<Tunnel> {
-        if let Some(tunnel) = Ipv6::compared_at_once(endpoints).or_else(|| Ipv6::placed(endpoints)) {
-            return Some(tunnel);
-        }
-        looked_up(&TUNNELS6, &PREFIXES6, endpoints)
+        usual(&TUNNELS6, &PREFIXES6, endpoints)
     }
 
     #[inline(always)]
@@ -225,6 +219,12 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn inner_destinations(&self) -> Guard {
         inner_destinations()
+    }
+
+    #[inline(always)]
+    fn guards_inner_destinations(&self) -> bool {
+        // In fewer instructions, for each packet asks.
+        INNER_DESTINATIONS.load() != Guard::Off as u8
     }
 
     #[inline(always)]
@@ -351,6 +351,21 @@ fn most_specific<A: Few>(
         return Some(tunnel);
     }
     looked_up(exact, prefixes, endpoints)
+}
+
+/// The same in fewer instructions, but more of the verifier's time.
+#[inline(always)]
+fn usual<A: Few + Placed>(
+    exact: &HashMap<Endpoints<A>, Tunnel>,
+    prefixes: &LpmTrie<Endpoints<A>, Tunnel>,
+    endpoints: &Endpoints<A>,
+) -> Option<Tunnel> {
+    if let Some(tunnel) = A::compared_at_once(endpoints) {
+        return Some(tunnel);
+    }
+    // A copy, for those are compared in registers, and a look-up wants them in memory.
+    let endpoints = *endpoints;
+    A::placed(&endpoints).or_else(|| looked_up(exact, prefixes, &endpoints))
 }
 
 /// The same among those that packets are not compared with.

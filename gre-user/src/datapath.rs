@@ -36,6 +36,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gr
 
 /// The name in the object of the program that decapsulates.
 const PROGRAM: &str = "gre_decap";
+/// The name of the same where nothing is sent on, or to another core.
+const PROGRAM_TO_STACK: &str = "gre_decap_stack";
 /// The name of the one that goes on with packets that are forwarded by the core that received them.
 const FORWARD_PROGRAM: &str = "gre_forward";
 /// The name of the one that goes on with packets on the cores that they are spread to.
@@ -51,6 +53,8 @@ pub(crate) const LOGS: &str = "AYA_LOGS";
 /// The program in the kernel, attached to nothing yet. What is not pinned goes when this is dropped.
 pub struct Datapath {
     ebpf: Ebpf,
+    /// The name of the program that decapsulates.
+    program: &'static str,
     /// What is to be watched once it runs.
     watch: Option<Watch>,
     /// The maps that it has from another generation, filled already.
@@ -192,9 +196,12 @@ impl Datapath {
         let mut ebpf = loader
             .load(object)
             .map_err(|error| refusal::of_object(error, settings))?;
-        load_patiently(program(&mut ebpf, PROGRAM)?, Xdp::load).map_err(refusal::of_program)?;
+        let hands_over = features.route || features.interface || features.spread;
+        let name = if hands_over { PROGRAM } else { PROGRAM_TO_STACK };
+        load_patiently(program(&mut ebpf, name)?, Xdp::load).map_err(refusal::of_program)?;
         let mut datapath = Self {
             ebpf,
+            program: name,
             watch: Some(watch),
             shared: shared.map_or_else(Vec::new, |shared| shared.maps),
         };
@@ -285,7 +292,7 @@ impl Datapath {
     ///
     /// If the object has none of its name.
     pub fn program(&mut self) -> Result<&mut Xdp> {
-        program(&mut self.ebpf, PROGRAM)
+        program(&mut self.ebpf, self.program)
     }
 
     /// What the kernel says about the program.
