@@ -66,7 +66,8 @@ pub fn decide_at_once<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, 
             let headers = packet.beginning::<Plain4>()?;
             match headers.field()? {
                 Field::None => decide_usual(packet, tables, carrier, headers, Field::None),
-                field => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, field),
+                Field::Key => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Key),
+                Field::Number => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Number),
             }
         }
         (ETHER_TYPE_IPV4, VlanTags::One) => decide_fieldless::<_, _, _, 1, Outer4>(packet, tables, carrier),
