@@ -3,17 +3,19 @@
 use core::hint::black_box;
 
 use crate::{
-    Action, Carrier, Delivery, Packet, Reason, Tables, Verdict, checksum,
+    Action, Carrier, Delivery, Packet, Reason, Tables, Verdict,
+    at_once::decide_at_once,
+    checksum,
     endpoints::{Address, Endpoints, Ipv4, Ipv6},
     front::Front,
     gre::Gre,
     inner,
     keepalive::Returning,
-    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac, VlanTags},
+    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, Mac},
     outer::{self, Outer, Payload},
-    protect::{self, Guard, Inner},
+    protect::{Guard, Inner},
     tunnel::{ChecksumPolicy, Deliver, InnerTypes, Tunnel},
-    usual::{Candidate, Field, Field4, Form, Headers, Outer4, Outer6, OuterHeader, Plain4, Usual},
+    usual::{Form, Usual},
 };
 
 /// Notes the verdict.
@@ -51,116 +53,6 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T) -> Verdict {
     decide_at_once(packet, tables, Note).unwrap_or_else(|| decide_in_full(packet, tables, Note))
 }
 
-/// Decides on what most packets are: nobody's GRE, or of [a usual form](crate::usual) without a fault. `None` leaves the rest, of
-/// which nothing was changed or counted, to [`decide_in_full`], which decides the same of any packet.
-#[inline(always)]
-pub fn decide_at_once<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, carrier: C) -> Option<C::Done> {
-    let Some(Front { link, may_be_gre }) = Front::read(packet) else {
-        return Some(carrier.not_ours());
-    };
-    if !may_be_gre {
-        return Some(without_tunnel(packet, tables, carrier, None));
-    }
-    match (link.ether_type, link.tags) {
-        (ETHER_TYPE_IPV4, VlanTags::None) => {
-            let headers = packet.beginning::<Plain4>()?;
-            match headers.field()? {
-                Field::None => decide_usual(packet, tables, carrier, headers, Field::None),
-                Field::Key => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Key),
-                Field::Number => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Number),
-            }
-        }
-        (ETHER_TYPE_IPV4, VlanTags::One) => decide_fieldless::<_, _, _, 1, Outer4>(packet, tables, carrier),
-        (ETHER_TYPE_IPV4, VlanTags::Two) if tables.takes_doubly_tagged() => {
-            decide_fieldless::<_, _, _, 2, Outer4>(packet, tables, carrier)
-        }
-        (ETHER_TYPE_IPV6, VlanTags::None) => decide_fieldless::<_, _, _, 0, Outer6>(packet, tables, carrier),
-        _ => None,
-    }
-}
-
-/// The same of a frame with so many VLAN tags and such an outer header, if its GRE has no optional field.
-#[inline(always)]
-fn decide_fieldless<P: Packet, T: Tables, C: Carrier, const TAGS: usize, O: OuterHeader<Address: Family>>(
-    packet: &P,
-    tables: &T,
-    carrier: C,
-) -> Option<C::Done> {
-    let headers = packet.beginning::<Headers<TAGS, O, 0>>()?;
-    match headers.field()? {
-        Field::None => decide_usual(packet, tables, carrier, headers, Field::None),
-        Field::Key | Field::Number => None,
-    }
-}
-
-/// The same of a frame with these headers, whose GRE has this optional field.
-#[inline(always)]
-fn decide_usual<
-    P: Packet,
-    T: Tables,
-    C: Carrier,
-    const TAGS: usize,
-    O: OuterHeader<Address: Family>,
-    const FIELDS: usize,
->(
-    packet: &P,
-    tables: &T,
-    carrier: C,
-    headers: &Headers<TAGS, O, FIELDS>,
-    field: Field,
-) -> Option<C::Done> {
-    let candidate = Candidate::read(packet, headers, field)?;
-    let endpoints = candidate.endpoints();
-    let Some(tunnel) = O::Address::usual(tables, &endpoints) else {
-        let reason = unknown(tables);
-        return Some(unmatched(packet, tables, carrier, &endpoints.local, reason));
-    };
-    if tunnel.takes_plain(field == Field::Number) {
-        return conclude_usual(tables, carrier, &candidate, tunnel, Deliver::Stack);
-    }
-    if !tables.forwards() || !tunnel.takes_usual(field == Field::Number) {
-        return None;
-    }
-    match tunnel.policy.deliver() {
-        Deliver::Stack => None,
-        deliver if tables.is_own_mac_usual(headers.addressee()) => {
-            conclude_usual(tables, carrier, &candidate, tunnel, deliver)
-        }
-        _ => None,
-    }
-}
-
-/// The rest, once nothing but protection can leave a packet to the general way. Its number is judged when that does not either: the
-/// state would be moved twice.
-#[inline(always)]
-fn conclude_usual<T: Tables, C: Carrier, const TAGS: usize, O: OuterHeader, const FIELDS: usize>(
-    tables: &T,
-    carrier: C,
-    candidate: &Candidate<'_, TAGS, O, FIELDS>,
-    tunnel: Tunnel,
-    deliver: Deliver,
-) -> Option<C::Done> {
-    let judged = protect::usual(tables, &candidate.inner_destination())?;
-    let ordered = order_usual(tables, candidate.number(), tunnel);
-    Some(match ordered.and_then(|restart| judged.map(|()| restart)) {
-        Ok(restart) => carrier.deliver_usual(candidate.by(tunnel, restart, deliver)),
-        Err(reason) => carrier.refuse(tunnel.id, reason),
-    })
-}
-
-/// Row 13; see [`check_sequence`].
-#[inline(always)]
-fn order_usual<T: Tables>(tables: &T, number: Option<u32>, tunnel: Tunnel) -> Result<bool, Reason> {
-    let Some(number) = number else {
-        return Ok(false);
-    };
-    if !tunnel.policy.ordered() {
-        tables.arrived_usual(tunnel.id, number);
-        return Ok(false);
-    }
-    tables.order_usual(tunnel.id, number).restarts()
-}
-
 /// Decides on one packet and has the verdict carried out. Rows are those of the packet table in the project's contract, in
 /// its order.
 #[inline(always)]
@@ -185,7 +77,7 @@ pub fn decide_in_full<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, 
 }
 
 /// An address family, as far as look-ups are concerned.
-trait Family: Address {
+pub(crate) trait Family: Address {
     fn tunnel<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel>;
     fn usual<T: Tables>(tables: &T, endpoints: &Endpoints<Self>) -> Option<Tunnel>;
     fn is_local<T: Tables>(&self, tables: &T) -> bool;
@@ -260,7 +152,7 @@ fn decide_read<P: Packet, T: Tables, C: Carrier, A: Family>(
 
 /// Row 9.
 #[inline(always)]
-fn unknown<T: Tables>(tables: &T) -> Reason {
+pub(crate) fn unknown<T: Tables>(tables: &T) -> Reason {
     if tables.drop_unknown() {
         Reason::UnknownDropped
     } else {
@@ -270,7 +162,7 @@ fn unknown<T: Tables>(tables: &T) -> Reason {
 
 /// What no tunnel is known of, for a `reason` of rows 2 to 9, which counts only if the packet is for a tunnel's local address.
 #[inline(always)]
-fn unmatched<P: Packet, T: Tables, C: Carrier, A: Family>(
+pub(crate) fn unmatched<P: Packet, T: Tables, C: Carrier, A: Family>(
     packet: &P,
     tables: &T,
     carrier: C,
@@ -284,7 +176,7 @@ fn unmatched<P: Packet, T: Tables, C: Carrier, A: Family>(
 /// What came by no tunnel: row 1, or for a `reason` of rows 2 to 9 if it is for a tunnel's local address. What would pass is subject
 /// to lockdown.
 #[inline(always)]
-fn without_tunnel<P: Packet, T: Tables, C: Carrier>(
+pub(crate) fn without_tunnel<P: Packet, T: Tables, C: Carrier>(
     packet: &P,
     tables: &T,
     carrier: C,

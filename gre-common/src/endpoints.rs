@@ -10,32 +10,28 @@ pub type Ipv6 = [Be32; 4];
 /// An outer address, to compare inner ones with.
 pub trait Address: Copy {
     /// Whether this is the IPv4 address.
-    fn is_v4(&self, _address: [u8; 4]) -> bool {
+    fn is_v4(&self, _address: &Ipv4) -> bool {
         false
     }
 
     /// Whether this is the IPv6 address.
-    fn is_v6(&self, _address: [u8; 16]) -> bool {
+    fn is_v6(&self, _address: &Ipv6) -> bool {
         false
     }
 }
 
 impl Address for Ipv4 {
     #[inline(always)]
-    fn is_v4(&self, address: [u8; 4]) -> bool {
-        self[0] == Be32::from_bytes(address)
+    fn is_v4(&self, address: &Ipv4) -> bool {
+        self == address
     }
 }
 
 impl Address for Ipv6 {
     #[inline(always)]
-    fn is_v6(&self, address: [u8; 16]) -> bool {
+    fn is_v6(&self, address: &Ipv6) -> bool {
         // By the word, mostly only the first: as a whole it would be a call.
-        let is = |word: usize, bytes: &[u8; 4]| self[word] == Be32::from_bytes(*bytes);
-        let [a, b, c, d] = address.as_chunks().0 else {
-            return false;
-        };
-        is(0, a) && is(1, b) && is(2, c) && is(3, d)
+        (0..address.len()).all(|word| self[word] == address[word])
     }
 }
 

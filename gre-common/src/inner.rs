@@ -10,9 +10,9 @@ use network_types::{
 use crate::{
     Packet, Reason, checksum,
     ecn::{self, Codepoint},
-    endian::Be16,
+    endian::{Be16, Be32},
     endpoints::Address,
-    outer::Payload,
+    outer::{Payload, words},
     plain::Plain,
     tunnel::InnerTypes,
 };
@@ -53,14 +53,14 @@ pub(crate) fn inspect<P: Packet, A: Address>(
     match kind {
         InnerTypes::IPV4 => {
             let ip = v4(packet, start, room)?;
-            if source.is_v4(ip.dst_addr) {
+            if source.is_v4(&[Be32::from_bytes(ip.dst_addr)]) {
                 return Err(Reason::Loop);
             }
             remark_v4(&ip, at.ecn)
         }
         InnerTypes::IPV6 => {
             let ip = v6(packet, start, room)?;
-            if source.is_v6(ip.dst_addr) {
+            if source.is_v6(&words(ip.dst_addr)) {
                 return Err(Reason::Loop);
             }
             remark_v6(&ip, at.ecn)

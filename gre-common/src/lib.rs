@@ -11,6 +11,7 @@
 extern crate std;
 
 pub mod arrivals;
+mod at_once;
 pub mod checksum;
 pub mod counters;
 pub mod decide;
@@ -49,7 +50,8 @@ mod user;
 pub mod usual;
 mod verdict;
 
-pub use decide::{decide, decide_at_once, decide_in_full};
+pub use at_once::decide_at_once;
+pub use decide::{decide, decide_in_full};
 pub use packet::Packet;
 pub use reason::{Action, Reason};
 pub use tables::Tables;

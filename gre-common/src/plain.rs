@@ -17,7 +17,7 @@ use crate::{
     hand_over::HandOver,
     link::VlanTag,
     sample::SampleHeader,
-    usual::{Headers, Outer4, Outer6},
+    usual::{Headers, Inner4, Inner6, Outer4, Outer6},
 };
 
 /// Plain data: no padding, no invalid bit patterns, no pointers.
@@ -49,7 +49,9 @@ plain!(
     HandOver,
     SampleHeader,
     Outer4,
-    Outer6
+    Outer6,
+    Inner4,
+    Inner6
 );
 
 // SAFETY: built of integers and byte arrays. There is no padding: nothing is aligned to more than the two bytes of a tag, and each
@@ -57,7 +59,7 @@ plain!(
 unsafe impl<const TAGS: usize> Plain for Beginning<TAGS> {}
 
 // SAFETY: built of integers and of what is plain itself. There is no padding: it is packed.
-unsafe impl<const TAGS: usize, O: Plain, const FIELDS: usize> Plain for Headers<TAGS, O, FIELDS> {}
+unsafe impl<const TAGS: usize, O: Plain, const FIELDS: usize, I: Plain> Plain for Headers<TAGS, O, FIELDS, I> {}
 
 /// The `T` that `bytes` begin with; `None` if they are too few, or lie at an alignment that it cannot have.
 ///

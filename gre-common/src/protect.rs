@@ -170,7 +170,7 @@ impl Passage {
 }
 
 /// An address family, as far as look-ups are concerned.
-trait Address: Copy {
+pub(crate) trait Address: Copy {
     fn is_protected<T: Tables>(&self, tables: &T) -> bool;
     fn is_allowed<T: Tables>(&self, tables: &T) -> bool;
     fn is_bypassed<T: Tables>(&self, tables: &T, tunnel: u32) -> bool;
@@ -289,8 +289,8 @@ fn inner_to<P: Packet, T: Tables, A: Address>(
 /// The same as [`inner`] of a packet of [a usual form](crate::usual) for this address, whose tunnel has neither a bypass nor probes;
 /// `None` if something is to be noted of it.
 #[inline(always)]
-pub fn usual<T: Tables>(tables: &T, destination: &Ipv4) -> Option<Result<(), Reason>> {
-    if !tables.guards_inner_destinations() || tables.is_protected4(destination) {
+pub(crate) fn usual<T: Tables, A: Address>(tables: &T, destination: &A) -> Option<Result<(), Reason>> {
+    if !tables.guards_inner_destinations() || destination.is_protected(tables) {
         return Some(Ok(()));
     }
     match tables.inner_destinations() {

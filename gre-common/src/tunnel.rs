@@ -24,17 +24,17 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Whether it delivers IPv4 in GRE without a checksum as it is, on the same core. A tunnel that enforces order takes nothing that is
-    /// not `numbered`.
+    /// Whether it delivers this type in GRE without a checksum as it is, on the same core. A tunnel that enforces order takes nothing
+    /// that is not `numbered`.
     #[inline(always)]
-    pub fn takes_usual(&self, numbered: bool) -> bool {
-        self.policy.takes_usual(numbered) && self.cores == Cores::NONE
+    pub fn takes_usual(&self, inner: InnerTypes, numbered: bool) -> bool {
+        self.policy.takes_usual(inner, numbered) && self.cores == Cores::NONE
     }
 
-    /// The same where the delivery is to the stack, in fewer instructions.
+    /// The same where the delivery is to the stack, in fewer instructions: of IPv4, and of IPv6 without a number.
     #[inline(always)]
-    pub fn takes_plain(&self, numbered: bool) -> bool {
-        let plain = if numbered { Policy::PLAIN_NUMBERED } else { Policy::PLAIN };
+    pub fn takes_plain(&self, inner: InnerTypes, numbered: bool) -> bool {
+        let plain = Policy::plain(inner, numbered);
         self.policy.0 & plain != 0 && self.cores == Cores::NONE
     }
 }
@@ -154,8 +154,8 @@ impl InnerTypes {
 
 /// A tunnel's checks and delivery in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner
 /// types, bits 8–9 the delivery, bit 10 whether there is a bypass, bit 11 whether keepalives are answered, bit 12 whether replies to
-/// health probes are sent on, bits 18–31 the MSS. Bits 13 and 14 follow from the others, so that most packets need ask for nothing else:
-/// whether the delivery is to the stack, and [`Policy::takes_usual`], without a number and with one.
+/// health probes are sent on, bits 18–31 the MSS. Bits 13 to 15 follow from the others, so that most packets need ask for nothing else:
+/// whether the delivery is to the stack, and [`Policy::takes_usual`] of IPv4 without a number, with one, and of IPv6 without one.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy(u32);
@@ -169,8 +169,9 @@ impl Policy {
     const BYPASS: u32 = 1 << 10;
     const ANSWERS: u32 = 1 << 11;
     const PROBES: u32 = 1 << 12;
-    const PLAIN: u32 = 1 << 13;
-    const PLAIN_NUMBERED: u32 = 1 << 14;
+    const PLAIN4: u32 = 1 << 13;
+    const PLAIN4_NUMBERED: u32 = 1 << 14;
+    const PLAIN6: u32 = 1 << 15;
     const MSS_SHIFT: u32 = 18;
 
     /// The largest MSS that there is room for.
@@ -239,20 +240,42 @@ impl Policy {
 
     /// The same, with what follows from the rest.
     const fn concluded(self) -> Self {
+        const ALL: [(InnerTypes, bool); 3] = [
+            (InnerTypes::IPV4, false),
+            (InnerTypes::IPV4, true),
+            (InnerTypes::IPV6, false),
+        ];
         let to_stack = matches!(self.deliver(), Deliver::Stack);
-        let plain = if to_stack && self.takes_usual(false) { Self::PLAIN } else { 0 };
-        let numbered = if to_stack && self.takes_usual(true) { Self::PLAIN_NUMBERED } else { 0 };
-        Self(self.0 & !(Self::PLAIN | Self::PLAIN_NUMBERED) | plain | numbered)
+        let mut bits = self.0 & !(Self::PLAIN4 | Self::PLAIN4_NUMBERED | Self::PLAIN6);
+        let mut all = ALL.as_slice();
+        while let [(inner, numbered), rest @ ..] = all {
+            if to_stack && self.takes_usual(*inner, *numbered) {
+                bits |= Self::plain(*inner, *numbered);
+            }
+            all = rest;
+        }
+        Self(bits)
     }
 
-    /// Whether IPv4 in GRE without a checksum, `numbered` or not, is delivered as it is.
+    /// The bit that says [`Self::takes_usual`], and to the stack; none if there is no such bit.
     #[inline(always)]
-    const fn takes_usual(self, numbered: bool) -> bool {
-        const V4: u32 = InnerTypes::IPV4.0 << Policy::INNER_SHIFT;
+    const fn plain(inner: InnerTypes, numbered: bool) -> u32 {
+        match (inner, numbered) {
+            (InnerTypes::IPV4, false) => Self::PLAIN4,
+            (InnerTypes::IPV4, true) => Self::PLAIN4_NUMBERED,
+            (InnerTypes::IPV6, false) => Self::PLAIN6,
+            _ => 0,
+        }
+    }
+
+    /// Whether this type in GRE without a checksum, `numbered` or not, is delivered as it is.
+    #[inline(always)]
+    const fn takes_usual(self, inner: InnerTypes, numbered: bool) -> bool {
         const MSS: u32 = u32::MAX << Policy::MSS_SHIFT;
         let ordered = if numbered { 0 } else { Self::ORDERED };
-        let asked = Self::ENABLED | ordered | V4 | Self::BYPASS | Self::PROBES | MSS;
-        self.0 & asked == Self::ENABLED | V4 && self.0 & Self::CHECKSUM != ChecksumPolicy::Required as u32
+        let inner = inner.0 << Self::INNER_SHIFT;
+        let asked = Self::ENABLED | ordered | inner | Self::BYPASS | Self::PROBES | MSS;
+        self.0 & asked == Self::ENABLED | inner && self.0 & Self::CHECKSUM != ChecksumPolicy::Required as u32
     }
 
     /// How inner packets leave the program.
@@ -365,11 +388,15 @@ mod tests {
             for first in changes {
                 for second in changes {
                     let policy = second(first(made));
-                    for numbered in [false, true] {
-                        let expected = policy.takes_usual(numbered) && policy.deliver() == Deliver::Stack;
+                    for (inner, numbered) in [
+                        (InnerTypes::IPV4, false),
+                        (InnerTypes::IPV4, true),
+                        (InnerTypes::IPV6, false),
+                    ] {
+                        let expected = policy.takes_usual(inner, numbered) && policy.deliver() == Deliver::Stack;
                         let tunnel = |cores| Tunnel { id: 1, policy, cores };
-                        assert_eq!(tunnel(Cores::NONE).takes_plain(numbered), expected, "{policy:?}");
-                        assert!(!tunnel(Cores::new(0, 1)).takes_plain(numbered));
+                        assert_eq!(tunnel(Cores::NONE).takes_plain(inner, numbered), expected, "{policy:?}");
+                        assert!(!tunnel(Cores::new(0, 1)).takes_plain(inner, numbered));
                         plain += u32::from(expected);
                     }
                 }

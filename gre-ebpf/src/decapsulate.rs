@@ -9,7 +9,7 @@ use gre_common::{
     Delivery, Reason,
     endian::Be16,
     inner::Remark,
-    link::{ETHER_TYPE_IPV4, Link, VlanTags},
+    link::{Link, VlanTags},
     usual::{Form, Usual},
 };
 
@@ -57,21 +57,19 @@ pub(crate) fn usual<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> Result<(
     }
     let start = Frame::new(ctx).bytes(0, F::LINK.len()).ok_or(Reason::Internal)?;
     // SAFETY: the bounds were just checked for such a header.
-    unsafe { header.write_at(start as usize, F::LINK, ETHER_TYPE_IPV4) };
+    unsafe { header.write_at(start as usize, F::LINK, F::ETHER_TYPE) };
     Ok(())
 }
 
-/// Strips so many bytes after the link header, where an IPv4 packet begins that stays as it is. Errors are as above.
+/// Strips so many bytes after the link header, where a packet of this type begins that stays as it is. Errors are as above.
 #[inline(always)]
-pub(crate) fn plainly(ctx: &XdpContext, link: Link, stripped: usize) -> Result<(), Reason> {
+pub(crate) fn plainly(ctx: &XdpContext, link: Link, stripped: usize, ether_type: Be16) -> Result<(), Reason> {
     let header = KeptHeader::read(ctx, link).ok_or(Reason::Headroom)?;
     // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
     if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), stripped as i32) } != 0 {
         return Err(Reason::Headroom);
     }
-    header
-        .write_short::<0>(ctx, link, ETHER_TYPE_IPV4)
-        .ok_or(Reason::Internal)
+    header.write_short::<0>(ctx, link, ether_type).ok_or(Reason::Internal)
 }
 
 /// Cuts so many bytes off the frame's end.

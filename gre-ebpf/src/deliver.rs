@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use gre_common::{
     Reason,
-    link::{ETHER_TYPE_IPV4, Link, VlanTags},
+    link::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Link, VlanTags},
     tunnel::Deliver,
     usual::{Form, Usual},
 };
@@ -40,8 +40,14 @@ pub(crate) struct Decapsulated {
 #[inline(always)]
 pub(crate) fn usual_to_target<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> Result<u32, Reason> {
     let restart = if usual.restart { RESTART } else { 0 };
-    let form = F::STRIPPED as u32 | (F::LINK.tags as u32) << TAGS_SHIFT | restart;
-    let onward = Onward::unpack(usual_to_target_out_of_line(ctx.ctx, usual.tunnel, form, usual.outer_bytes));
+    let inner = if F::ETHER_TYPE == ETHER_TYPE_IPV6 { IPV6 } else { 0 };
+    let form = F::STRIPPED as u32 | (F::LINK.tags as u32) << TAGS_SHIFT | restart | inner;
+    let onward = Onward::unpack(usual_to_target_out_of_line(
+        ctx.ctx,
+        usual.tunnel,
+        form,
+        usual.outer_bytes,
+    ));
     match onward.noted() {
         None => Ok(onward.action()),
         Some(_) if onward.is_dropped() => Err(Reason::Internal),
@@ -49,10 +55,11 @@ pub(crate) fn usual_to_target<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -
     }
 }
 
-/// Of the form: bytes of the headers that are stripped, VLAN tags, and whether the sender has restarted.
+/// Of the form: bytes of the headers that are stripped, VLAN tags, whether the sender has restarted, and whether IPv6 is inside.
 const STRIPPED: u32 = 0xff;
 const TAGS_SHIFT: u32 = 8;
 const RESTART: u32 = 1 << 10;
+const IPV6: u32 = 1 << 11;
 
 /// A global function: verified once, not once for each form.
 #[inline(never)]
@@ -63,8 +70,13 @@ extern "C" fn usual_to_target_out_of_line(ctx: *mut xdp_md, tunnel: u32, form: u
     }
     let ctx = XdpContext::new(ctx);
     let (stripped, tags, restart) = (form & STRIPPED, form >> TAGS_SHIFT & 3, form & RESTART != 0);
+    let ether_type = if form & IPV6 != 0 {
+        ETHER_TYPE_IPV6
+    } else {
+        ETHER_TYPE_IPV4
+    };
     let inner_bytes = outer_bytes.wrapping_sub(stripped);
-    let why = match redirect::stripped_to_target(&ctx, tunnel, stripped + tags * 4) {
+    let why = match redirect::stripped_to_target(&ctx, tunnel, stripped + tags * 4, ether_type) {
         Ok(onward) => {
             count::usual(tunnel, inner_bytes, outer_bytes, restart);
             return onward.pack();
@@ -74,9 +86,9 @@ extern "C" fn usual_to_target_out_of_line(ctx: *mut xdp_md, tunnel: u32, form: u
     };
     let link = Link {
         tags: VlanTags::from_number(tags),
-        ether_type: ETHER_TYPE_IPV4,
+        ether_type,
     };
-    if let Err(reason) = decapsulate::plainly(&ctx, link, stripped as usize) {
+    if let Err(reason) = decapsulate::plainly(&ctx, link, stripped as usize, ether_type) {
         return Onward::because(reason).pack();
     }
     let counted = count::Decapsulated {

@@ -132,14 +132,19 @@ fn try_target(ctx: &XdpContext, tunnel: u32, word: u32) -> Result<Onward, Reason
     send(ctx, header, payload_len, way, Change::None)
 }
 
-/// Strips `front` bytes of a frame, VLAN tags among them, and sends what is left, an IPv4 packet behind a new link header, where its
-/// tunnel's [`Target`](gre_common::target::Target) says.
+/// Strips `front` bytes of a frame, VLAN tags among them, and sends what is left, a packet of this type behind a new link header, where
+/// its tunnel's [`Target`](gre_common::target::Target) says.
 ///
 /// # Errors
 ///
 /// Those of [`send`].
 #[inline(always)]
-pub(crate) fn stripped_to_target(ctx: &XdpContext, tunnel: u32, front: u32) -> Result<Onward, Reason> {
+pub(crate) fn stripped_to_target(
+    ctx: &XdpContext,
+    tunnel: u32,
+    front: u32,
+    ether_type: Be16,
+) -> Result<Onward, Reason> {
     let target = tables::target(tunnel).ok_or(Reason::RouteNoNeighbour)?;
     let macs = target.known_macs().ok_or(Reason::RouteNoNeighbour)?;
     let onward = choose(ctx, target.interface, true, 0)?;
@@ -147,7 +152,7 @@ pub(crate) fn stripped_to_target(ctx: &XdpContext, tunnel: u32, front: u32) -> R
     if unsafe { bpf_xdp_adjust_head(ctx.ctx.cast(), front as i32) } != 0 {
         return Err(Reason::RouteOther);
     }
-    write_header(ctx, macs).ok_or(Reason::Internal)?;
+    write_header(ctx, macs, ether_type).ok_or(Reason::Internal)?;
     Ok(onward)
 }
 
@@ -215,12 +220,12 @@ fn choose(ctx: &XdpContext, interface: u32, may_turn_back: bool, rest: u32) -> R
     }
 }
 
-/// Writes the link header of an IPv4 packet.
+/// Writes the link header of a packet of this type.
 #[inline(always)]
-fn write_header(ctx: &XdpContext, macs: Macs) -> Option<()> {
+fn write_header(ctx: &XdpContext, macs: Macs, ether_type: Be16) -> Option<()> {
     let start = write_macs(ctx, macs)?;
     // SAFETY: the bounds were just checked for a whole link header.
-    unsafe { write(start + ETHER_TYPE, ETHER_TYPE_IPV4) };
+    unsafe { write(start + ETHER_TYPE, ether_type) };
     Some(())
 }
 

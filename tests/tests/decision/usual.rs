@@ -9,7 +9,9 @@ use gre_common::plain::Plain;
 use gre_common::sequence::SequenceState;
 use gre_common::usual::{Form, Usual};
 use gre_common::{Carrier, Delivery, Packet, Reason, Tables, Verdict, decide, decide_at_once};
-use gre_tests::frame::{Gre, Ipv4, Ipv6, Link, Outer, PROTOCOL_GRE, TPID_8021AD, TPID_8021Q, internet_checksum};
+use gre_tests::frame::{
+    ETHERTYPE_IPV6, Gre, Ipv4, Ipv6, Link, Outer, PROTOCOL_GRE, TPID_8021AD, TPID_8021Q, internet_checksum,
+};
 use proptest::prelude::*;
 
 use crate::properties::config;
@@ -113,9 +115,12 @@ remote = "2001:db8:113::10"
 "#;
 
 /// A packet of each form.
-fn each() -> [(&'static str, Vec<u8>); 7] {
+fn each() -> [(&'static str, Vec<u8>); 9] {
     let packet = |link: Link, outer: Outer, gre: Gre| {
-        let payload = Ipv4::default().packet(b"to the server");
+        let payload = match gre.protocol {
+            ETHERTYPE_IPV6 => Ipv6::default().packet(b"to the server"),
+            _ => Ipv4::default().packet(b"to the server"),
+        };
         let packet = gre_tests::frame::Packet {
             link,
             outer,
@@ -134,12 +139,14 @@ fn each() -> [(&'static str, Vec<u8>); 7] {
             ..Ipv4::default()
         })
     };
-    let v6 = Outer::V6(Ipv6 {
-        source: Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x10),
-        destination: Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0x20),
-        next_header: PROTOCOL_GRE,
-        ..Ipv6::default()
-    });
+    let v6 = || {
+        Outer::V6(Ipv6 {
+            source: Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x10),
+            destination: Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0x20),
+            next_header: PROTOCOL_GRE,
+            ..Ipv6::default()
+        })
+    };
     let plain = Gre::default;
     let keyed = Gre {
         key: Some(4200),
@@ -147,6 +154,10 @@ fn each() -> [(&'static str, Vec<u8>); 7] {
     };
     let numbered = || Gre {
         sequence: Some(EXPECTED),
+        ..plain()
+    };
+    let around6 = || Gre {
+        protocol: ETHERTYPE_IPV6,
         ..plain()
     };
     let tagged = link().tagged(TPID_8021Q, 100);
@@ -158,7 +169,9 @@ fn each() -> [(&'static str, Vec<u8>); 7] {
         ("sequence, ordered", packet(link(), to(21), numbered())),
         ("one VLAN tag", packet(tagged, to(20), plain())),
         ("two VLAN tags", packet(doubly, to(20), plain())),
-        ("outer IPv6", packet(link(), v6, plain())),
+        ("outer IPv6", packet(link(), v6(), plain())),
+        ("inner IPv6", packet(link(), to(20), around6())),
+        ("inner and outer IPv6", packet(link(), v6(), around6())),
     ]
 }
 

@@ -20,6 +20,8 @@ const MOST_VERIFIED_LOGGING: u32 = 500_000;
 
 /// The program that decapsulates.
 const DECAP: &str = "gre_decap";
+/// The same where nothing is sent on, or to another core.
+const DECAP_STACK: &str = "gre_decap_stack";
 /// The one that goes on with packets on the same core.
 const FORWARD: &str = "gre_forward";
 /// The one that goes on with them on another.
@@ -43,10 +45,11 @@ fn beside_stack(lines: &[&str]) -> String {
     [tunnel(20, "")].into_iter().chain(others).collect()
 }
 
-/// Bytes of each program as the kernel runs it, before it is compiled to machine code.
+/// Bytes of each program as the kernel runs it, before it is compiled to machine code. The one that decapsulates has one name.
 fn sizes(config: &str, level: LogLevel) -> Result<BTreeMap<String, u32>> {
     let infos = Kernel::load_logging(config, level)?.infos()?;
     let sizes = infos.into_iter().map(|(name, info)| {
+        let name = if name == DECAP_STACK { DECAP.to_owned() } else { name };
         let size = info.size_translated();
         Ok((name, size.context("the kernel does not tell a program's size")?))
     });
@@ -111,7 +114,10 @@ fn verifies_with_room_to_spare() -> Result<()> {
     }
     say(&format!("instructions verified, at most: {most:?}"));
     let names: BTreeSet<&str> = most.keys().map(|(_, name)| name.as_str()).collect();
-    ensure!(names.into_iter().eq([DECAP, FORWARD, PASS, SPREAD]), "{most:?}");
+    ensure!(
+        names.into_iter().eq([DECAP, DECAP_STACK, FORWARD, PASS, SPREAD]),
+        "{most:?}"
+    );
     Ok(())
 }
 
@@ -126,6 +132,32 @@ fn log_level_decides_on_what_is_loaded() -> Result<()> {
     let (off, info, debug) = (size(LogLevel::Off)?, size(LogLevel::Info)?, size(LogLevel::Debug)?);
     assert_eq!(off, info, "only debugging logs packets");
     assert!(off < debug, "{off} bytes without logging, {debug} with");
+    Ok(())
+}
+
+/// A program that may call another is prepared for that with each packet: where none is called, it is one that cannot.
+#[test]
+fn what_hands_nothing_over_cannot() -> Result<()> {
+    load_or_return!();
+    for (lines, expected) in [
+        ("", DECAP_STACK),
+        (KEEPALIVE, DECAP_STACK),
+        ("mss = 1400", DECAP_STACK),
+        ("bypass = ['10.0.0.0/30']", DECAP_STACK),
+        (ROUTE, DECAP),
+        (INTERFACE, DECAP),
+        (TO_ALL, DECAP),
+        ("probes = 'route'", DECAP),
+    ] {
+        let protect = "[protect]\nprefixes = ['192.0.2.0/24', '2001:db8:2::/48']\n";
+        let infos = Kernel::load_logging(&(beside_stack(&[lines]) + protect), LogLevel::Off)?.infos()?;
+        for (name, is_loaded) in [
+            (expected, true),
+            (if expected == DECAP { DECAP_STACK } else { DECAP }, false),
+        ] {
+            ensure!(infos.contains_key(name) == is_loaded, "{lines}: {:?}", infos.keys());
+        }
+    }
     Ok(())
 }
 

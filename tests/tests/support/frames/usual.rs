@@ -2,27 +2,42 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use gre_tests::frame::{ETHERTYPE_IPV4, Gre, Ipv4, Ipv6, Link, Outer, PROTOCOL_GRE, Packet, TPID_8021AD, TPID_8021Q};
+use gre_tests::frame::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Gre, Ipv4, Ipv6, Link, Outer, PROTOCOL_GRE, Packet, TPID_8021AD, TPID_8021Q,
+};
 use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Bytes of the longest headers: IPv6 outside, or two VLAN tags and a field, and what is inside.
-pub(super) const HEADERS: usize = 90;
+/// Bytes of the longest headers: IPv6 outside and inside, or two VLAN tags and a field.
+pub(super) const HEADERS: usize = 14 + 40 + 4 + 40;
+
+/// An inner header.
+#[derive(Clone, Debug)]
+enum Inner {
+    V4(Ipv4),
+    V6(Ipv6),
+}
 
 pub(super) fn frame() -> impl Strategy<Value = Vec<u8>> {
     let padding = prop_oneof![Just(0), 1..60_usize];
-    (link(), outer(), gre(), inner(), 0..60_usize, padding).prop_map(
-        |(link, outer, gre, (inner, is_returned), content, padding)| {
-            let destination = match &outer {
-                Outer::V4(outer) if is_returned => outer.source,
-                _ => inner.destination,
+    let is_returned = proptest::bool::weighted(0.1);
+    (link(), outer(), gre(), (inner(), is_returned), 0..60_usize, padding).prop_map(
+        |(link, outer, gre, (mut inner, is_returned), content, padding)| {
+            match (&mut inner, &outer) {
+                (Inner::V4(inner), Outer::V4(outer)) if is_returned => inner.destination = outer.source,
+                (Inner::V6(inner), Outer::V6(outer)) if is_returned => inner.destination = outer.source,
+                _ => {}
+            }
+            let content = vec![0xa5; content];
+            let (protocol, payload) = match inner {
+                Inner::V4(inner) => (ETHERTYPE_IPV4, inner.packet(&content)),
+                Inner::V6(inner) => (ETHERTYPE_IPV6, inner.packet(&content)),
             };
-            let payload = Ipv4 { destination, ..inner }.packet(&vec![0xa5; content]);
             Packet {
                 link,
                 outer,
-                gre,
+                gre: Gre { protocol, ..gre },
                 payload,
                 padding: vec![0xee; padding],
             }
@@ -71,26 +86,27 @@ fn gre() -> impl Strategy<Value = Gre> {
     (weighted(0.4, key), weighted(0.4, number)).prop_map(|(key, sequence)| Gre {
         key,
         sequence,
-        protocol: ETHERTYPE_IPV4,
         ..Gre::default()
     })
 }
 
-/// An inner header, and whether it is addressed to where the packet came from.
-fn inner() -> impl Strategy<Value = (Ipv4, bool)> {
-    let total_length = weighted(0.1, 0..100_u16);
+fn inner() -> impl Strategy<Value = Inner> {
+    let length = || weighted(0.1, 0..100_u16);
     let fragment = prop_oneof![6 => Just((0, false)), 1 => (0..0x2000_u16, any::<bool>())];
-    let is_returned = proptest::bool::weighted(0.1);
-    (total_length, fragment, any::<u8>(), is_returned).prop_map(
-        |(total_length, (fragment_offset, more_fragments), tos, is_returned)| {
-            let header = Ipv4 {
-                tos,
-                total_length,
-                fragment_offset,
-                more_fragments,
-                ..Ipv4::default()
-            };
-            (header, is_returned)
-        },
-    )
+    let v4 =
+        (length(), fragment, any::<u8>()).prop_map(|(total_length, (fragment_offset, more_fragments), tos)| Ipv4 {
+            tos,
+            total_length,
+            fragment_offset,
+            more_fragments,
+            ..Ipv4::default()
+        });
+    let next_header = prop_oneof![4 => Just(17_u8), 1 => Just(44), 1 => any::<u8>()];
+    let v6 = (length(), next_header, any::<u8>()).prop_map(|(payload_length, next_header, traffic_class)| Ipv6 {
+        traffic_class,
+        payload_length,
+        next_header,
+        ..Ipv6::default()
+    });
+    prop_oneof![2 => v4.prop_map(Inner::V4), 1 => v6.prop_map(Inner::V6)]
 }
