@@ -104,7 +104,7 @@ fn decide_usual<
         let reason = unknown(tables);
         return Some(unmatched(packet, tables, carrier, &endpoints.local, reason));
     };
-    if tunnel.takes_plain(I::TYPE, field == Field::Number) {
+    if tunnel.takes_usual_to_stack(I::TYPE, field == Field::Number) {
         return conclude_usual(tables, carrier, &candidate, tunnel, Deliver::Stack);
     }
     if !tables.forwards() || !tunnel.takes_usual(I::TYPE, field == Field::Number) {

@@ -52,8 +52,15 @@ impl Lookup {
     #[inline(always)]
     pub const fn macs(&self) -> Macs {
         let [s0, s1, s2, d0, d1, d2] = self.macs;
-        Macs([d0, d1, d2, s0, s1, s2])
+        Macs([joined(d0, d1), joined(d2, s0), joined(s1, s2)])
     }
+}
+
+/// Two pieces of a frame as one.
+#[inline(always)]
+const fn joined(first: u16, second: u16) -> u32 {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 /// What changes in the IP header of a packet that is forwarded: one hop less.
@@ -266,7 +273,11 @@ mod tests {
             vlan: 0,
             macs: [1, 2, 3, 4, 5, 6],
         };
-        assert_eq!(lookup.macs(), Macs([4, 5, 6, 1, 2, 3]));
+        let bytes = |pieces: [u16; 3]| {
+            let [[a, b], [c, d], [e, f]] = pieces.map(u16::to_ne_bytes);
+            [a, b, c, d, e, f]
+        };
+        assert_eq!(lookup.macs(), Macs::new(bytes([4, 5, 6]), bytes([1, 2, 3])));
     }
 
     /// What the kernel's answers mean, by their names in linux/bpf.h; errors of the helper are negative.

@@ -31,7 +31,7 @@ pub trait Key: Copy {
     /// Where in a table a key may be; `mask` is one less than the number of slots, a power of two.
     #[inline(always)]
     fn places(&self, mask: u32) -> [u32; 2] {
-        let hash = folded(folded(self.hash()).wrapping_mul(LAST_MULTIPLIER));
+        let hash = scattered(self.hash());
         [(hash >> 32) as u32 & mask, hash as u32 & mask]
     }
 }
@@ -64,6 +64,12 @@ impl Key for u32 {
     #[inline(always)]
     fn hash(&self) -> u64 {
         mix(0, u64::from(*self))
+    }
+
+    /// They are numbered through, so the first place is by the number itself, in fewer instructions.
+    #[inline(always)]
+    fn places(&self, mask: u32) -> [u32; 2] {
+        [*self & mask, scattered(self.hash()) as u32 & mask]
     }
 
     #[inline(always)]
@@ -106,6 +112,12 @@ const fn pair(high: u32, low: u32) -> u64 {
 #[inline(always)]
 const fn mix(hash: u64, word: u64) -> u64 {
     folded(hash ^ word).wrapping_mul(MULTIPLIER)
+}
+
+/// Such that each bit depends on all.
+#[inline(always)]
+const fn scattered(hash: u64) -> u64 {
+    folded(folded(hash).wrapping_mul(LAST_MULTIPLIER))
 }
 
 #[inline(always)]

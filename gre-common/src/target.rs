@@ -1,33 +1,31 @@
 //! Where a tunnel with `deliver = { interface = … }` sends its inner packets: the value of the map
 //! [`TARGETS`](crate::maps::TARGETS).
 
-/// The MAC addresses that a frame begins with, destination first, in 16-bit pieces as they lie in it.
+/// The MAC addresses that a frame begins with, destination first, in pieces as they lie in it.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Macs(pub [u16; 6]);
+pub struct Macs(pub [u32; 3]);
+
+/// Of the second piece, what the destination has.
+const LAST_OF_DESTINATION: u32 = u32::from_ne_bytes([0xff, 0xff, 0, 0]);
 
 impl Macs {
     /// From addresses as they lie in a frame.
+    #[inline(always)]
     pub const fn new(destination: [u8; 6], source: [u8; 6]) -> Self {
         let [a, b, c, d, e, f] = destination;
         let [g, h, i, j, k, l] = source;
         Self([
-            u16::from_ne_bytes([a, b]),
-            u16::from_ne_bytes([c, d]),
-            u16::from_ne_bytes([e, f]),
-            u16::from_ne_bytes([g, h]),
-            u16::from_ne_bytes([i, j]),
-            u16::from_ne_bytes([k, l]),
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
         ])
     }
 
     /// The destination as it lies in a frame.
     pub const fn destination(self) -> [u8; 6] {
-        let ([a, b], [c, d], [e, f]) = (
-            self.0[0].to_ne_bytes(),
-            self.0[1].to_ne_bytes(),
-            self.0[2].to_ne_bytes(),
-        );
+        let Self([first, second, _]) = self;
+        let ([a, b, c, d], [e, f, ..]) = (first.to_ne_bytes(), second.to_ne_bytes());
         [a, b, c, d, e, f]
     }
 }
@@ -46,7 +44,8 @@ impl Target {
     /// The addresses, if they are known.
     #[inline(always)]
     pub const fn known_macs(&self) -> Option<Macs> {
-        if self.macs.0[0] | self.macs.0[1] | self.macs.0[2] == 0 {
+        let Macs([first, second, _]) = self.macs;
+        if first | second & LAST_OF_DESTINATION == 0 {
             None
         } else {
             Some(self.macs)

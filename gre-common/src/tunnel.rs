@@ -25,17 +25,17 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Whether it delivers this type in GRE without a checksum as it is, on the same core. A tunnel that enforces order takes nothing
-    /// that is not `numbered`.
+    /// that is not `numbered`; of IPv6 that never is.
     #[inline(always)]
     pub fn takes_usual(&self, inner: InnerTypes, numbered: bool) -> bool {
-        self.policy.takes_usual(inner, numbered) && self.cores == Cores::NONE
+        self.policy.0 & Policy::usual(inner, numbered) != 0 && self.cores == Cores::NONE
     }
 
-    /// The same where the delivery is to the stack, in fewer instructions: of IPv4, and of IPv6 without a number.
+    /// The same, and that the delivery is to the stack, in as few instructions.
     #[inline(always)]
-    pub fn takes_plain(&self, inner: InnerTypes, numbered: bool) -> bool {
-        let plain = Policy::plain(inner, numbered);
-        self.policy.0 & plain != 0 && self.cores == Cores::NONE
+    pub fn takes_usual_to_stack(&self, inner: InnerTypes, numbered: bool) -> bool {
+        let usual = Policy::usual(inner, numbered);
+        usual != 0 && self.policy.0 & (usual | Policy::DELIVER) == usual && self.cores == Cores::NONE
     }
 }
 
@@ -155,7 +155,7 @@ impl InnerTypes {
 /// A tunnel's checks and delivery in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner
 /// types, bits 8–9 the delivery, bit 10 whether there is a bypass, bit 11 whether keepalives are answered, bit 12 whether replies to
 /// health probes are sent on, bits 18–31 the MSS. Bits 13 to 15 follow from the others, so that most packets need ask for nothing else:
-/// whether the delivery is to the stack, and [`Policy::takes_usual`] of IPv4 without a number, with one, and of IPv6 without one.
+/// [`Policy::is_usual`] of IPv4 without a number, with one, and of IPv6 without one.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy(u32);
@@ -166,12 +166,13 @@ impl Policy {
     const ENABLED: u32 = 1 << 3;
     const INNER_SHIFT: u32 = 4;
     const DELIVER_SHIFT: u32 = 8;
+    const DELIVER: u32 = 3 << Self::DELIVER_SHIFT;
     const BYPASS: u32 = 1 << 10;
     const ANSWERS: u32 = 1 << 11;
     const PROBES: u32 = 1 << 12;
-    const PLAIN4: u32 = 1 << 13;
-    const PLAIN4_NUMBERED: u32 = 1 << 14;
-    const PLAIN6: u32 = 1 << 15;
+    const USUAL4: u32 = 1 << 13;
+    const USUAL4_NUMBERED: u32 = 1 << 14;
+    const USUAL6: u32 = 1 << 15;
     const MSS_SHIFT: u32 = 18;
 
     /// The largest MSS that there is room for.
@@ -186,7 +187,7 @@ impl Policy {
 
     /// The same checks, with another delivery.
     pub const fn delivering(self, deliver: Deliver) -> Self {
-        Self(self.0 & !(3 << Self::DELIVER_SHIFT) | (deliver as u32) << Self::DELIVER_SHIFT).concluded()
+        Self(self.0 & !Self::DELIVER | (deliver as u32) << Self::DELIVER_SHIFT)
     }
 
     /// The same, of a tunnel that has inner destinations which stay encapsulated.
@@ -240,37 +241,37 @@ impl Policy {
 
     /// The same, with what follows from the rest.
     const fn concluded(self) -> Self {
-        const ALL: [(InnerTypes, bool); 3] = [
-            (InnerTypes::IPV4, false),
-            (InnerTypes::IPV4, true),
-            (InnerTypes::IPV6, false),
-        ];
-        let to_stack = matches!(self.deliver(), Deliver::Stack);
-        let mut bits = self.0 & !(Self::PLAIN4 | Self::PLAIN4_NUMBERED | Self::PLAIN6);
-        let mut all = ALL.as_slice();
+        let mut bits = self.0 & !(Self::USUAL4 | Self::USUAL4_NUMBERED | Self::USUAL6);
+        let mut all = Self::USUAL.as_slice();
         while let [(inner, numbered), rest @ ..] = all {
-            if to_stack && self.takes_usual(*inner, *numbered) {
-                bits |= Self::plain(*inner, *numbered);
+            if self.is_usual(*inner, *numbered) {
+                bits |= Self::usual(*inner, *numbered);
             }
             all = rest;
         }
         Self(bits)
     }
 
-    /// The bit that says [`Self::takes_usual`], and to the stack; none if there is no such bit.
+    /// What there is a bit for.
+    const USUAL: [(InnerTypes, bool); 3] = [
+        (InnerTypes::IPV4, false),
+        (InnerTypes::IPV4, true),
+        (InnerTypes::IPV6, false),
+    ];
+
+    /// The bit that says [`Self::is_usual`]; none if there is no such bit.
     #[inline(always)]
-    const fn plain(inner: InnerTypes, numbered: bool) -> u32 {
+    const fn usual(inner: InnerTypes, numbered: bool) -> u32 {
         match (inner, numbered) {
-            (InnerTypes::IPV4, false) => Self::PLAIN4,
-            (InnerTypes::IPV4, true) => Self::PLAIN4_NUMBERED,
-            (InnerTypes::IPV6, false) => Self::PLAIN6,
+            (InnerTypes::IPV4, false) => Self::USUAL4,
+            (InnerTypes::IPV4, true) => Self::USUAL4_NUMBERED,
+            (InnerTypes::IPV6, false) => Self::USUAL6,
             _ => 0,
         }
     }
 
     /// Whether this type in GRE without a checksum, `numbered` or not, is delivered as it is.
-    #[inline(always)]
-    const fn takes_usual(self, inner: InnerTypes, numbered: bool) -> bool {
+    const fn is_usual(self, inner: InnerTypes, numbered: bool) -> bool {
         const MSS: u32 = u32::MAX << Policy::MSS_SHIFT;
         let ordered = if numbered { 0 } else { Self::ORDERED };
         let inner = inner.0 << Self::INNER_SHIFT;
@@ -369,7 +370,7 @@ mod tests {
 
     /// Whatever a policy was made of, and in whatever order.
     #[test]
-    fn what_is_plain_follows_from_the_rest() {
+    fn what_is_usual_follows_from_the_rest() {
         use ChecksumPolicy::*;
         let changes: [fn(Policy) -> Policy; 8] = [
             |policy| policy.delivering(Deliver::Stack),
@@ -381,28 +382,49 @@ mod tests {
             Policy::answering,
             Policy::routing_probes,
         ];
-        let mut plain = 0;
+        let mut usual = 0;
         for bits in 0..256_u32 {
             let checksum = [Optional, Required, Forbidden, Ignore][bits as usize & 3];
             let made = Policy::new(checksum, bits & 4 != 0, InnerTypes(bits >> 4), bits & 8 != 0);
             for first in changes {
                 for second in changes {
-                    let policy = second(first(made));
-                    for (inner, numbered) in [
-                        (InnerTypes::IPV4, false),
-                        (InnerTypes::IPV4, true),
-                        (InnerTypes::IPV6, false),
-                    ] {
-                        let expected = policy.takes_usual(inner, numbered) && policy.deliver() == Deliver::Stack;
-                        let tunnel = |cores| Tunnel { id: 1, policy, cores };
-                        assert_eq!(tunnel(Cores::NONE).takes_plain(inner, numbered), expected, "{policy:?}");
-                        assert!(!tunnel(Cores::new(0, 1)).takes_plain(inner, numbered));
-                        plain += u32::from(expected);
-                    }
+                    usual += check_usual(second(first(made)));
                 }
             }
         }
-        assert!(plain > 0);
+        assert!(usual > 0);
+    }
+
+    /// Gives how many kinds of packets are usual.
+    fn check_usual(policy: Policy) -> usize {
+        let to_stack = policy.deliver() == Deliver::Stack;
+        let check = |(inner, numbered)| {
+            let is_usual = policy.is_usual(inner, numbered);
+            let here = staying(policy);
+            let spread = Tunnel {
+                cores: Cores::new(0, 1),
+                ..here
+            };
+            assert_eq!(here.takes_usual(inner, numbered), is_usual, "{policy:?}");
+            assert_eq!(
+                here.takes_usual_to_stack(inner, numbered),
+                is_usual && to_stack,
+                "{policy:?}"
+            );
+            assert!(!spread.takes_usual(inner, numbered) && !spread.takes_usual_to_stack(inner, numbered));
+            is_usual
+        };
+        let none = staying(policy);
+        assert!(!none.takes_usual(InnerTypes::IPV6, true) && !none.takes_usual_to_stack(InnerTypes::IPV6, true));
+        Policy::USUAL.into_iter().filter(|kind| check(*kind)).count()
+    }
+
+    const fn staying(policy: Policy) -> Tunnel {
+        Tunnel {
+            id: 1,
+            policy,
+            cores: Cores::NONE,
+        }
     }
 
     #[test]

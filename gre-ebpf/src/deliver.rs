@@ -11,7 +11,7 @@ use gre_common::{
 use crate::{
     count, decapsulate,
     onward::Onward,
-    redirect, route, sample,
+    redirect, refuse, route, sample,
     tables::{HAVE_INTERFACE, HAVE_ROUTE},
 };
 
@@ -32,26 +32,15 @@ pub(crate) struct Decapsulated {
     pub(crate) is_spread: bool,
 }
 
-/// Decapsulates a packet of a usual form, which its tunnel's target gets, and counts it.
-///
-/// # Errors
-///
-/// Those of [`decapsulate`](decapsulate::decapsulate). Nothing was counted then.
+/// Decapsulates a packet of a usual form, which its tunnel's target gets, counts it, and gives the XDP action.
 #[inline(always)]
-pub(crate) fn usual_to_target<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> Result<u32, Reason> {
+pub(crate) fn usual_to_target<F: Form>(ctx: &XdpContext, usual: &Usual<'_, F>) -> u32 {
     let restart = if usual.restart { RESTART } else { 0 };
     let inner = if F::ETHER_TYPE == ETHER_TYPE_IPV6 { IPV6 } else { 0 };
     let form = F::STRIPPED as u32 | (F::LINK.tags as u32) << TAGS_SHIFT | restart | inner;
-    let onward = Onward::unpack(usual_to_target_out_of_line(
-        ctx.ctx,
-        usual.tunnel,
-        form,
-        usual.outer_bytes,
-    ));
-    match onward.noted() {
-        None => Ok(onward.action()),
-        Some(_) if onward.is_dropped() => Err(Reason::Internal),
-        Some(_) => Err(Reason::Headroom),
+    match usual_to_target_out_of_line(ctx.ctx, usual.tunnel, form, usual.outer_bytes) {
+        action @ ..REFUSED => action,
+        refused => refuse(ctx, usual.tunnel, refused - REFUSED),
     }
 }
 
@@ -61,14 +50,17 @@ const TAGS_SHIFT: u32 = 8;
 const RESTART: u32 = 1 << 10;
 const IPV6: u32 = 1 << 11;
 
+/// More than any XDP action: with this a reason is added, of a packet that was not delivered, and is not counted yet.
+const REFUSED: u32 = 1 << 8;
+
 /// A global function: verified once, not once for each form.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn usual_to_target_out_of_line(ctx: *mut xdp_md, tunnel: u32, form: u32, outer_bytes: u32) -> u32 {
-    if HAVE_INTERFACE.load() == 0 {
-        return Onward::STACK.pack();
-    }
     let ctx = XdpContext::new(ctx);
+    if HAVE_INTERFACE.load() == 0 {
+        return Onward::STACK.action();
+    }
     let (stripped, tags, restart) = (form & STRIPPED, form >> TAGS_SHIFT & 3, form & RESTART != 0);
     let ether_type = if form & IPV6 != 0 {
         ETHER_TYPE_IPV6
@@ -77,11 +69,11 @@ extern "C" fn usual_to_target_out_of_line(ctx: *mut xdp_md, tunnel: u32, form: u
     };
     let inner_bytes = outer_bytes.wrapping_sub(stripped);
     let why = match redirect::stripped_to_target(&ctx, tunnel, stripped + tags * 4, ether_type) {
-        Ok(onward) => {
+        Ok(action) => {
             count::usual(tunnel, inner_bytes, outer_bytes, restart);
-            return onward.pack();
+            return action;
         }
-        Err(Reason::Internal) => return Onward::because(Reason::Internal).pack(),
+        Err(Reason::Internal) => return REFUSED + Reason::Internal as u32,
         Err(why) => why,
     };
     let link = Link {
@@ -89,7 +81,7 @@ extern "C" fn usual_to_target_out_of_line(ctx: *mut xdp_md, tunnel: u32, form: u
         ether_type,
     };
     if let Err(reason) = decapsulate::plainly(&ctx, link, stripped as usize, ether_type) {
-        return Onward::because(reason).pack();
+        return REFUSED + reason as u32;
     }
     let counted = count::Decapsulated {
         tunnel,
@@ -99,7 +91,7 @@ extern "C" fn usual_to_target_out_of_line(ctx: *mut xdp_md, tunnel: u32, form: u
         fragment: 0,
         probe: false,
     };
-    Onward::by(conclude(&ctx, &counted, Onward::because(why))).pack()
+    conclude(&ctx, &counted, Onward::because(why))
 }
 
 /// Counts a packet that was delivered, and samples it if there is something to note of it; gives the XDP action.

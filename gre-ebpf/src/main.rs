@@ -166,8 +166,10 @@ impl<const HANDS_OVER: bool, const REFUSING_IN_PLACE: bool> Carrier for Datapath
     #[inline(always)]
     fn deliver_usual<F: Form>(self, usual: Usual<'_, F>) -> u32 {
         let delivered = match usual.deliver {
+            Deliver::Interface if HANDS_OVER && HAVE_INTERFACE.load() != 0 => {
+                return deliver::usual_to_target(self.0, &usual);
+            }
             Deliver::Route if HANDS_OVER && HAVE_ROUTE.load() != 0 => hand_over::hand_over(self.0, &usual.delivery()),
-            Deliver::Interface if HANDS_OVER && HAVE_INTERFACE.load() != 0 => deliver::usual_to_target(self.0, &usual),
             _ => self.deliver_usual_to_stack(&usual),
         };
         match delivered {

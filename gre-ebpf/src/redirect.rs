@@ -108,7 +108,7 @@ fn try_target(ctx: &XdpContext, tunnel: u32, word: u32) -> Result<Onward, Reason
     let target = tables::target(tunnel).ok_or(Reason::RouteNoNeighbour)?;
     let may_turn_back = word & SPREAD == 0;
     if word & ETHERNET != 0 {
-        return choose(ctx, target.interface, may_turn_back, 0);
+        return choose(ctx, target.interface, may_turn_back, 0).map(Onward::by);
     }
     let header = Header::with_tags(word);
     let way = Way {
@@ -133,27 +133,22 @@ fn try_target(ctx: &XdpContext, tunnel: u32, word: u32) -> Result<Onward, Reason
 }
 
 /// Strips `front` bytes of a frame, VLAN tags among them, and sends what is left, a packet of this type behind a new link header, where
-/// its tunnel's [`Target`](gre_common::target::Target) says.
+/// its tunnel's [`Target`](gre_common::target::Target) says. Gives the XDP action.
 ///
 /// # Errors
 ///
 /// Those of [`send`].
 #[inline(always)]
-pub(crate) fn stripped_to_target(
-    ctx: &XdpContext,
-    tunnel: u32,
-    front: u32,
-    ether_type: Be16,
-) -> Result<Onward, Reason> {
+pub(crate) fn stripped_to_target(ctx: &XdpContext, tunnel: u32, front: u32, ether_type: Be16) -> Result<u32, Reason> {
     let target = tables::target(tunnel).ok_or(Reason::RouteNoNeighbour)?;
     let macs = target.known_macs().ok_or(Reason::RouteNoNeighbour)?;
-    let onward = choose(ctx, target.interface, true, 0)?;
+    let action = choose(ctx, target.interface, true, 0)?;
     // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx.cast(), front as i32) } != 0 {
         return Err(Reason::RouteOther);
     }
     write_header(ctx, macs, ether_type).ok_or(Reason::Internal)?;
-    Ok(onward)
+    Ok(action)
 }
 
 /// Sends the frame at hand, whose link header is `header` and whose payload has `payload_len` bytes, on its way: without VLAN
@@ -171,7 +166,7 @@ pub(crate) fn send(
     change: Change,
 ) -> Result<Onward, Reason> {
     let rest = Frame::new(ctx).len() as i32 - (header.len() + payload_len) as i32;
-    let onward = choose(ctx, way.interface, way.may_turn_back, rest.max(0) as u32)?;
+    let action = choose(ctx, way.interface, way.may_turn_back, rest.max(0) as u32)?;
     if rest > 0 {
         // SAFETY: the context is the one the kernel gave this program; every pointer into the packet is read anew below.
         let cut = unsafe { bpf_xdp_adjust_tail(ctx.ctx.cast(), -rest) };
@@ -194,18 +189,18 @@ pub(crate) fn send(
         Change::Ttl(hop) => write_ttl(ctx, hop).ok_or(Reason::Internal)?,
         Change::HopLimit(hop) => write_hop_limit(ctx, hop).ok_or(Reason::Internal)?,
     }
-    Ok(onward)
+    Ok(Onward::by(action))
 }
 
-/// How a frame leaves by an interface once `rest` bytes are cut off its end.
+/// The XDP action by which a frame leaves by an interface once `rest` bytes are cut off its end.
 ///
 /// # Errors
 ///
 /// [`Reason::RouteOther`] if frames cannot be redirected to it, or not this one.
 #[inline(always)]
-fn choose(ctx: &XdpContext, interface: u32, may_turn_back: bool, rest: u32) -> Result<Onward, Reason> {
+fn choose(ctx: &XdpContext, interface: u32, may_turn_back: bool, rest: u32) -> Result<u32, Reason> {
     if may_turn_back && interface == ingress(ctx) {
-        return Ok(Onward::by(xdp_action::XDP_TX));
+        return Ok(xdp_action::XDP_TX);
     }
     // The helper would say yes, and the kernel drop it with nobody told.
     if FRAGS_BY_KERNEL.load() != 0 {
@@ -214,10 +209,8 @@ fn choose(ctx: &XdpContext, interface: u32, may_turn_back: bool, rest: u32) -> R
             return Err(Reason::RouteOther);
         }
     }
-    match DEVICES.redirect(interface, u64::from(xdp_action::XDP_PASS)) {
-        Ok(action) => Ok(Onward::by(action)),
-        Err(_) => Err(Reason::RouteOther),
-    }
+    let redirected = DEVICES.redirect(interface, u64::from(xdp_action::XDP_PASS));
+    redirected.map_err(|_| Reason::RouteOther)
 }
 
 /// Writes the link header of a packet of this type.
@@ -234,16 +227,13 @@ const ETHER_TYPE: usize = EthHdr::LEN - size_of::<Be16>();
 
 /// Writes the addresses that the frame begins with, and gives where it does.
 #[inline(always)]
-fn write_macs(ctx: &XdpContext, Macs([a, b, c, d, e, f]): Macs) -> Option<usize> {
+fn write_macs(ctx: &XdpContext, Macs([a, b, c]): Macs) -> Option<usize> {
     let start = Frame::new(ctx).bytes(0, EthHdr::LEN)? as usize;
     // SAFETY: the bounds were just checked.
     unsafe {
         write(start, a);
-        write(start + 2, b);
-        write(start + 4, c);
-        write(start + 6, d);
-        write(start + 8, e);
-        write(start + 10, f);
+        write(start + 4, b);
+        write(start + 8, c);
     }
     Some(start)
 }

@@ -91,7 +91,7 @@ impl Router {
 struct Maps {
     interfaces: BTreeMap<u32, Mac>,
     devices: BTreeSet<u32>,
-    targets: BTreeMap<u32, (u32, [u16; 6])>,
+    targets: BTreeMap<u32, (u32, [u32; 3])>,
 }
 
 fn index(site: &Site, name: &str) -> Result<u32> {
