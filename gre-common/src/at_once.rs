@@ -33,6 +33,7 @@ pub fn decide_at_once<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, 
             match headers.gre()? {
                 Gre::Keyed => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Key),
                 Gre::Numbered => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Number),
+                Gre::Summed => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Checksum),
                 Gre::Around6 => decide_around6::<_, _, _, Outer4>(packet, tables, carrier),
             }
         }
@@ -104,25 +105,26 @@ fn decide_usual<
         let reason = unknown(tables);
         return Some(unmatched(packet, tables, carrier, &endpoints.local, reason));
     };
-    if tunnel.takes_usual_to_stack(I::TYPE, field == Field::Number) {
-        return conclude_usual(tables, carrier, &candidate, tunnel, Deliver::Stack);
+    if tunnel.takes_usual_to_stack(I::TYPE, field) {
+        return conclude_usual(packet, tables, carrier, &candidate, tunnel, Deliver::Stack);
     }
-    if !tables.forwards() || !tunnel.takes_usual(I::TYPE, field == Field::Number) {
+    if !tables.forwards() || !tunnel.takes_usual(I::TYPE, field) {
         return None;
     }
     match tunnel.policy.deliver() {
         Deliver::Stack => None,
         deliver if tables.is_own_mac_usual(headers.addressee()) => {
-            conclude_usual(tables, carrier, &candidate, tunnel, deliver)
+            conclude_usual(packet, tables, carrier, &candidate, tunnel, deliver)
         }
         _ => None,
     }
 }
 
-/// The rest, once nothing but protection can leave a packet to the general way. Its number is judged when that does not either: the
-/// state would be moved twice.
+/// The rest, once nothing but its checksum and protection can leave a packet to the general way. Its number is judged when those do not
+/// either: the state would be moved twice.
 #[inline(always)]
 fn conclude_usual<
+    P: Packet,
     T: Tables,
     C: Carrier,
     const TAGS: usize,
@@ -130,12 +132,16 @@ fn conclude_usual<
     const FIELDS: usize,
     I: InnerHeader<Address: protect::Address>,
 >(
+    packet: &P,
     tables: &T,
     carrier: C,
     candidate: &Candidate<'_, TAGS, O, FIELDS, I>,
     tunnel: Tunnel,
     deliver: Deliver,
 ) -> Option<C::Done> {
+    if !candidate.is_intact(packet) {
+        return None;
+    }
     let judged = protect::usual(tables, &candidate.inner_destination())?;
     let ordered = order_usual(tables, candidate.number(), tunnel);
     Some(match ordered.and_then(|restart| judged.map(|()| restart)) {

@@ -4,6 +4,7 @@ use crate::endian::Be16;
 use crate::link::{
     ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHER_TYPE_MPLS_MULTICAST, ETHER_TYPE_MPLS_UNICAST, ETHER_TYPE_TEB,
 };
+use crate::usual::Field;
 
 /// In the place of a tunnel's id: packets that only the loader has made up, to try the program. No map has an element for it, so
 /// nothing is counted, and nothing is sampled.
@@ -24,17 +25,16 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Whether it delivers this type in GRE without a checksum as it is, on the same core. A tunnel that enforces order takes nothing
-    /// that is not `numbered`; of IPv6 that never is.
+    /// Whether it delivers this type, in GRE with this field, as it is, on the same core.
     #[inline(always)]
-    pub fn takes_usual(&self, inner: InnerTypes, numbered: bool) -> bool {
-        self.policy.0 & Policy::usual(inner, numbered) != 0 && self.cores == Cores::NONE
+    pub(crate) fn takes_usual(&self, inner: InnerTypes, field: Field) -> bool {
+        self.policy.0 & Policy::usual(inner, field) != 0 && self.cores == Cores::NONE
     }
 
     /// The same, and that the delivery is to the stack, in as few instructions.
     #[inline(always)]
-    pub fn takes_usual_to_stack(&self, inner: InnerTypes, numbered: bool) -> bool {
-        let usual = Policy::usual(inner, numbered);
+    pub(crate) fn takes_usual_to_stack(&self, inner: InnerTypes, field: Field) -> bool {
+        let usual = Policy::usual(inner, field);
         usual != 0 && self.policy.0 & (usual | Policy::DELIVER) == usual && self.cores == Cores::NONE
     }
 }
@@ -154,8 +154,8 @@ impl InnerTypes {
 
 /// A tunnel's checks and delivery in one word: bits 0–1 the checksum policy, bit 2 ordered, bit 3 enabled, bits 4–7 the inner
 /// types, bits 8–9 the delivery, bit 10 whether there is a bypass, bit 11 whether keepalives are answered, bit 12 whether replies to
-/// health probes are sent on, bits 18–31 the MSS. Bits 13 to 15 follow from the others, so that most packets need ask for nothing else:
-/// [`Policy::is_usual`] of IPv4 without a number, with one, and of IPv6 without one.
+/// health probes are sent on, bits 18–31 the MSS. Bits 13 to 16 follow from the others, so that most packets need ask for nothing else:
+/// what [`Policy::is_usual`] says of IPv4 without either, with a sequence number, with a checksum, and of IPv6 without either.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy(u32);
@@ -172,7 +172,8 @@ impl Policy {
     const PROBES: u32 = 1 << 12;
     const USUAL4: u32 = 1 << 13;
     const USUAL4_NUMBERED: u32 = 1 << 14;
-    const USUAL6: u32 = 1 << 15;
+    const USUAL4_SUMMED: u32 = 1 << 15;
+    const USUAL6: u32 = 1 << 16;
     const MSS_SHIFT: u32 = 18;
 
     /// The largest MSS that there is room for.
@@ -241,42 +242,52 @@ impl Policy {
 
     /// The same, with what follows from the rest.
     const fn concluded(self) -> Self {
-        let mut bits = self.0 & !(Self::USUAL4 | Self::USUAL4_NUMBERED | Self::USUAL6);
+        let mut policy = self;
         let mut all = Self::USUAL.as_slice();
-        while let [(inner, numbered), rest @ ..] = all {
-            if self.is_usual(*inner, *numbered) {
-                bits |= Self::usual(*inner, *numbered);
-            }
+        while let [(inner, field), rest @ ..] = all {
+            let bit = Self::usual(*inner, *field);
+            let is_usual = if self.is_usual(*inner, *field) { bit } else { 0 };
+            policy = Self(policy.0 & !bit | is_usual);
             all = rest;
         }
-        Self(bits)
+        policy
     }
 
-    /// What there is a bit for.
-    const USUAL: [(InnerTypes, bool); 3] = [
-        (InnerTypes::IPV4, false),
-        (InnerTypes::IPV4, true),
-        (InnerTypes::IPV6, false),
+    /// What there is a bit for; as to keys, those that have none.
+    const USUAL: [(InnerTypes, Field); 4] = [
+        (InnerTypes::IPV4, Field::None),
+        (InnerTypes::IPV4, Field::Number),
+        (InnerTypes::IPV4, Field::Checksum),
+        (InnerTypes::IPV6, Field::None),
     ];
 
     /// The bit that says [`Self::is_usual`]; none if there is no such bit.
     #[inline(always)]
-    const fn usual(inner: InnerTypes, numbered: bool) -> u32 {
-        match (inner, numbered) {
-            (InnerTypes::IPV4, false) => Self::USUAL4,
-            (InnerTypes::IPV4, true) => Self::USUAL4_NUMBERED,
-            (InnerTypes::IPV6, false) => Self::USUAL6,
+    const fn usual(inner: InnerTypes, field: Field) -> u32 {
+        match (inner, field) {
+            (InnerTypes::IPV4, Field::None | Field::Key) => Self::USUAL4,
+            (InnerTypes::IPV4, Field::Number) => Self::USUAL4_NUMBERED,
+            (InnerTypes::IPV4, Field::Checksum) => Self::USUAL4_SUMMED,
+            (InnerTypes::IPV6, Field::None | Field::Key) => Self::USUAL6,
             _ => 0,
         }
     }
 
-    /// Whether this type in GRE without a checksum, `numbered` or not, is delivered as it is.
-    const fn is_usual(self, inner: InnerTypes, numbered: bool) -> bool {
+    /// Whether this type is delivered as it is once the field, which GRE has alone, is found right. A tunnel that enforces order takes
+    /// nothing without a number, and one that requires checksums nothing without.
+    const fn is_usual(self, inner: InnerTypes, field: Field) -> bool {
         const MSS: u32 = u32::MAX << Policy::MSS_SHIFT;
-        let ordered = if numbered { 0 } else { Self::ORDERED };
+        let ordered = match field {
+            Field::Number => 0,
+            Field::None | Field::Key | Field::Checksum => Self::ORDERED,
+        };
+        let checksum = match (field, self.checksum()) {
+            (Field::Checksum, policy) => matches!(policy, ChecksumPolicy::Optional | ChecksumPolicy::Required),
+            (_, policy) => !matches!(policy, ChecksumPolicy::Required),
+        };
         let inner = inner.0 << Self::INNER_SHIFT;
         let asked = Self::ENABLED | ordered | inner | Self::BYPASS | Self::PROBES | MSS;
-        self.0 & asked == Self::ENABLED | inner && self.0 & Self::CHECKSUM != ChecksumPolicy::Required as u32
+        checksum && self.0 & asked == Self::ENABLED | inner
     }
 
     /// How inner packets leave the program.
@@ -398,33 +409,30 @@ mod tests {
     /// Gives how many kinds of packets are usual.
     fn check_usual(policy: Policy) -> usize {
         let to_stack = policy.deliver() == Deliver::Stack;
-        let check = |(inner, numbered)| {
-            let is_usual = policy.is_usual(inner, numbered);
-            let here = staying(policy);
-            let spread = Tunnel {
-                cores: Cores::new(0, 1),
-                ..here
-            };
-            assert_eq!(here.takes_usual(inner, numbered), is_usual, "{policy:?}");
-            assert_eq!(
-                here.takes_usual_to_stack(inner, numbered),
-                is_usual && to_stack,
-                "{policy:?}"
-            );
-            assert!(!spread.takes_usual(inner, numbered) && !spread.takes_usual_to_stack(inner, numbered));
-            is_usual
-        };
-        let none = staying(policy);
-        assert!(!none.takes_usual(InnerTypes::IPV6, true) && !none.takes_usual_to_stack(InnerTypes::IPV6, true));
-        Policy::USUAL.into_iter().filter(|kind| check(*kind)).count()
-    }
-
-    const fn staying(policy: Policy) -> Tunnel {
-        Tunnel {
+        let here = Tunnel {
             id: 1,
             policy,
             cores: Cores::NONE,
+        };
+        let spread = Tunnel {
+            cores: Cores::new(0, 1),
+            ..here
+        };
+        let check = |(inner, field)| {
+            let is_usual = policy.is_usual(inner, field);
+            assert_eq!(here.takes_usual(inner, field), is_usual, "{policy:?}");
+            assert_eq!(
+                here.takes_usual_to_stack(inner, field),
+                is_usual && to_stack,
+                "{policy:?}"
+            );
+            assert!(!spread.takes_usual(inner, field) && !spread.takes_usual_to_stack(inner, field));
+            is_usual
+        };
+        for field in [Field::Number, Field::Checksum] {
+            assert!(!here.takes_usual(InnerTypes::IPV6, field) && !here.takes_usual_to_stack(InnerTypes::IPV6, field));
         }
+        Policy::USUAL.into_iter().filter(|kind| check(*kind)).count()
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The packets that nearly all of most tunnels' are: IPv4 without options that is no fragment, or IPv6 without extension headers; GRE
-//! without any field, or with a key or a sequence number alone; IPv4 without options inside, or IPv6, no fragment either, delivered as it
+//! without any field, or with a key, a sequence number or a checksum alone; IPv4 without options inside, or IPv6, no fragment either, delivered as it
 //! is, on the same core; no byte after that packet. For each [`Form`] of them one check of the frame's length and offsets that are constants tell; all that [`decide`](crate::decide()) asks is
 //! asked in the form that it then has. Whatever differs, or has anything wrong, is left to the general way, which decides on it from the
 //! beginning.
@@ -37,7 +37,7 @@ pub struct Headers<const TAGS: usize, O, const FIELDS: usize, I> {
 
 /// The plainest.
 pub type Plain4 = Headers<0, Outer4, 0, Inner4>;
-/// With a key or a sequence number.
+/// With a key, a sequence number or a checksum.
 pub type Field4 = Headers<0, Outer4, 1, Inner4>;
 /// With a VLAN tag.
 pub type Tagged4 = Headers<1, Outer4, 0, Inner4>;
@@ -86,6 +86,7 @@ impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize, I: InnerHeader> For
 impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize, I: InnerHeader> Headers<TAGS, O, FIELDS, I> {
     /// Where the parts begin.
     const OUTER: usize = EthHdr::LEN + TAGS * size_of::<VlanTag>();
+    const GRE: usize = Self::INNER - size_of::<Be32>() * (1 + FIELDS);
     const INNER: usize = size_of::<Self>() - size_of::<I>();
 
     /// Whom the frame is addressed to.
@@ -108,6 +109,7 @@ impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize, I: InnerHeader> Hea
         match self.gre {
             KEYED => Some(Gre::Keyed),
             NUMBERED => Some(Gre::Numbered),
+            SUMMED => Some(Gre::Summed),
             PLAIN_AROUND6 => Some(Gre::Around6),
             _ => None,
         }
@@ -121,6 +123,8 @@ pub(crate) enum Gre {
     Keyed,
     /// IPv4, with a sequence number.
     Numbered,
+    /// IPv4, with a checksum.
+    Summed,
     /// IPv6.
     Around6,
 }
@@ -131,6 +135,7 @@ pub(crate) enum Field {
     None,
     Key,
     Number,
+    Checksum,
 }
 
 /// An outer IP header of one of the forms.
@@ -387,6 +392,14 @@ impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize, I: InnerHeader>
         Endpoints::new(local, remote, self.value_of(Field::Key))
     }
 
+    /// Whether its checksum is right, or there is none.
+    #[inline(always)]
+    pub(crate) fn is_intact<P: Packet>(&self, packet: &P) -> bool {
+        let before = Headers::<TAGS, O, FIELDS, I>::GRE - Headers::<TAGS, O, FIELDS, I>::OUTER;
+        let sum = || packet.sum(Headers::<TAGS, O, FIELDS, I>::GRE, self.outer_bytes as usize - before);
+        self.field != Field::Checksum || sum().is_some_and(checksum::is_valid)
+    }
+
     /// The sequence number, if there is one.
     #[inline(always)]
     pub(crate) fn number(&self) -> Option<u32> {
@@ -437,6 +450,8 @@ const PLAIN: Be32 = Be32::from_bytes([0, 0, 0x08, 0]);
 const KEYED: Be32 = Be32::from_bytes([0x20, 0, 0x08, 0]);
 /// The same with the flag of a sequence number alone.
 const NUMBERED: Be32 = Be32::from_bytes([0x10, 0, 0x08, 0]);
+/// The same with the flag of a checksum alone.
+const SUMMED: Be32 = Be32::from_bytes([0x80, 0, 0x08, 0]);
 /// The same without flags, with IPv6 inside.
 const PLAIN_AROUND6: Be32 = Be32::from_bytes([0, 0, 0x86, 0xdd]);
 
@@ -468,6 +483,7 @@ mod tests {
             <Of<TAGS, O, FIELDS, I>>::OUTER
         );
         assert_eq!(offset_of!(Of<TAGS, O, FIELDS, I>, gre), gre);
+        assert_eq!(<Of<TAGS, O, FIELDS, I>>::GRE, gre);
         assert_eq!(offset_of!(Of<TAGS, O, FIELDS, I>, fields), gre + size_of::<GreHdr>());
         assert_eq!(
             offset_of!(Of<TAGS, O, FIELDS, I>, inner),

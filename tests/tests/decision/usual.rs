@@ -10,7 +10,7 @@ use gre_common::sequence::SequenceState;
 use gre_common::usual::{Form, Usual};
 use gre_common::{Carrier, Delivery, Packet, Reason, Tables, Verdict, decide, decide_at_once};
 use gre_tests::frame::{
-    ETHERTYPE_IPV6, Gre, Ipv4, Ipv6, Link, Outer, PROTOCOL_GRE, TPID_8021AD, TPID_8021Q, internet_checksum,
+    ETHERTYPE_IPV6, Gre, GreChecksum, Ipv4, Ipv6, Link, Outer, PROTOCOL_GRE, TPID_8021AD, TPID_8021Q, internet_checksum,
 };
 use proptest::prelude::*;
 
@@ -115,7 +115,7 @@ remote = "2001:db8:113::10"
 "#;
 
 /// A packet of each form.
-fn each() -> [(&'static str, Vec<u8>); 9] {
+fn each() -> [(&'static str, Vec<u8>); 10] {
     let packet = |link: Link, outer: Outer, gre: Gre| {
         let payload = match gre.protocol {
             ETHERTYPE_IPV6 => Ipv6::default().packet(b"to the server"),
@@ -156,6 +156,10 @@ fn each() -> [(&'static str, Vec<u8>); 9] {
         sequence: Some(EXPECTED),
         ..plain()
     };
+    let summed = || Gre {
+        checksum: GreChecksum::Right,
+        ..plain()
+    };
     let around6 = || Gre {
         protocol: ETHERTYPE_IPV6,
         ..plain()
@@ -167,6 +171,7 @@ fn each() -> [(&'static str, Vec<u8>); 9] {
         ("key", packet(link(), to(20), keyed)),
         ("sequence, ignored", packet(link(), to(20), numbered())),
         ("sequence, ordered", packet(link(), to(21), numbered())),
+        ("checksum", packet(link(), to(20), summed())),
         ("one VLAN tag", packet(tagged, to(20), plain())),
         ("two VLAN tags", packet(doubly, to(20), plain())),
         ("outer IPv6", packet(link(), v6(), plain())),

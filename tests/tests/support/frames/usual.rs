@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use gre_tests::frame::{
-    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Gre, Ipv4, Ipv6, Link, Outer, PROTOCOL_GRE, Packet, TPID_8021AD, TPID_8021Q,
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Gre, GreChecksum, Ipv4, Ipv6, Link, Outer, PROTOCOL_GRE, Packet, TPID_8021AD,
+    TPID_8021Q,
 };
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -83,7 +84,13 @@ fn gre() -> impl Strategy<Value = Gre> {
         4 => select(vec![0, 1, 4999, 5000, 5001, 5002, 1 << 31, u32::MAX]),
         1 => any::<u32>()
     ];
-    (weighted(0.4, key), weighted(0.4, number)).prop_map(|(key, sequence)| Gre {
+    let checksum = prop_oneof![
+        8 => Just(GreChecksum::Absent),
+        3 => Just(GreChecksum::Right),
+        1 => any::<u16>().prop_map(GreChecksum::Given)
+    ];
+    (weighted(0.4, key), weighted(0.4, number), checksum).prop_map(|(key, sequence, checksum)| Gre {
+        checksum,
         key,
         sequence,
         ..Gre::default()
