@@ -120,8 +120,8 @@ fn decide_usual<
     }
 }
 
-/// The rest, once nothing but its checksum and protection can leave a packet to the general way. Its number is judged when those do not
-/// either: the state would be moved twice.
+/// Rows 11 to 13 and protection, once all else was asked. What may leave the packet to the general way comes before its number is judged:
+/// the state would be moved twice.
 #[inline(always)]
 fn conclude_usual<
     P: Packet,
@@ -139,8 +139,8 @@ fn conclude_usual<
     tunnel: Tunnel,
     deliver: Deliver,
 ) -> Option<C::Done> {
-    if !candidate.is_intact(packet) {
-        return None;
+    if !candidate.is_intact(packet)? {
+        return Some(carrier.refuse(tunnel.id, Reason::ChecksumBad));
     }
     let judged = protect::usual(tables, &candidate.inner_destination())?;
     let ordered = order_usual(tables, candidate.number(), tunnel);

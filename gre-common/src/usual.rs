@@ -392,12 +392,15 @@ impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize, I: InnerHeader>
         Endpoints::new(local, remote, self.value_of(Field::Key))
     }
 
-    /// Whether its checksum is right, or there is none.
+    /// Whether its checksum is right, or there is none; `None`: the bytes cannot be summed.
     #[inline(always)]
-    pub(crate) fn is_intact<P: Packet>(&self, packet: &P) -> bool {
+    pub(crate) fn is_intact<P: Packet>(&self, packet: &P) -> Option<bool> {
+        if self.field != Field::Checksum {
+            return Some(true);
+        }
         let before = Headers::<TAGS, O, FIELDS, I>::GRE - Headers::<TAGS, O, FIELDS, I>::OUTER;
-        let sum = || packet.sum(Headers::<TAGS, O, FIELDS, I>::GRE, self.outer_bytes as usize - before);
-        self.field != Field::Checksum || sum().is_some_and(checksum::is_valid)
+        let sum = packet.sum(Headers::<TAGS, O, FIELDS, I>::GRE, self.outer_bytes as usize - before);
+        sum.map(checksum::is_valid)
     }
 
     /// The sequence number, if there is one.
