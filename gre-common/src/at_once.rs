@@ -8,7 +8,7 @@ use crate::{
     protect,
     tunnel::{Deliver, Tunnel},
     usual::{
-        Candidate, DoublyTagged4, Field, Field4, Gre, Headers, Inner4, Inner6, InnerHeader, Outer4, Outer6,
+        Around6, Candidate, DoublyTagged4, Field, Field4, Headers, Inner4, InnerHeader, Kind, Outer4, Outer6,
         OuterHeader, Plain4, Plain6, Tagged4,
     },
 };
@@ -30,11 +30,11 @@ pub fn decide_at_once<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, 
                 return decide_usual(packet, tables, carrier, headers, Field::None);
             }
             rare();
-            match headers.gre()? {
-                Gre::Keyed => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Key),
-                Gre::Numbered => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Number),
-                Gre::Summed => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Checksum),
-                Gre::Around6 => decide_around6::<_, _, _, Outer4>(packet, tables, carrier),
+            match headers.kind()? {
+                Kind::Keyed => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Key),
+                Kind::Numbered => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Number),
+                Kind::Summed => decide_usual(packet, tables, carrier, packet.beginning::<Field4>()?, Field::Checksum),
+                Kind::Around6 => decide_around6::<_, _, _, Outer4>(packet, tables, carrier),
             }
         }
         (ETHER_TYPE_IPV4, VlanTags::One) => decide_if_plain(packet, tables, carrier, packet.beginning::<Tagged4>()?),
@@ -43,8 +43,8 @@ pub fn decide_at_once<P: Packet, T: Tables, C: Carrier>(packet: &P, tables: &T, 
         }
         (ETHER_TYPE_IPV6, VlanTags::None) => {
             let headers = packet.beginning::<Plain6>()?;
-            match headers.gre() {
-                Some(Gre::Around6) => decide_around6::<_, _, _, Outer6>(packet, tables, carrier),
+            match headers.kind() {
+                Some(Kind::Around6) => decide_around6::<_, _, _, Outer6>(packet, tables, carrier),
                 _ => decide_if_plain(packet, tables, carrier, headers),
             }
         }
@@ -78,7 +78,7 @@ fn decide_around6<P: Packet, T: Tables, C: Carrier, O: OuterHeader<Address: Fami
     tables: &T,
     carrier: C,
 ) -> Option<C::Done> {
-    let headers = packet.beginning::<Headers<0, O, 0, Inner6>>()?;
+    let headers = packet.beginning::<Around6<O>>()?;
     decide_usual(packet, tables, carrier, headers, Field::None)
 }
 

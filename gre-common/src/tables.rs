@@ -56,7 +56,7 @@ pub trait Tables {
     }
     /// What becomes of inner packets to destinations that are not protected.
     fn inner_destinations(&self) -> Guard;
-    /// Whether anything does.
+    /// Whether there is such a rule at all, which is asked of nearly each packet.
     fn guards_inner_destinations(&self) -> bool {
         self.inner_destinations() != Guard::Off
     }

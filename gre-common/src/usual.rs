@@ -1,11 +1,11 @@
 //! The packets that nearly all of most tunnels' are: IPv4 without options that is no fragment, or IPv6 without extension headers; GRE
-//! without any field, or with a key, a sequence number or a checksum alone; IPv4 without options inside, or IPv6, no fragment either, delivered as it
-//! is, on the same core; no byte after that packet. For each [`Form`] of them one check of the frame's length and offsets that are constants tell; all that [`decide`](crate::decide()) asks is
-//! asked in the form that it then has. Whatever differs, or has anything wrong, is left to the general way, which decides on it from the
-//! beginning.
+//! without any field, or with a key, a sequence number or a checksum alone; inside, IPv4 without options, or IPv6, which is no fragment
+//! either, is delivered as it is, on the same core, and has no byte after it. For each [`Form`] of them one check of the frame's length
+//! and offsets that are constants tell; all that [`decide`](crate::decide()) asks is asked in the form that it then has. Whatever
+//! differs, or has anything wrong, is left to the general way, which decides on it from the beginning.
 //!
 //! Each form is code of its own, so there are only those that differ from the plainest, [`Plain4`], in one thing: [`Field4`], [`Tagged4`],
-//! [`DoublyTagged4`] and [`Plain6`], and of those the ones without tag and field around IPv6. All are delivered in each of the ways there are.
+//! [`DoublyTagged4`], [`Plain6`], and [`Around6`] either outer header. All are delivered in each of the ways there are.
 
 use network_types::{eth::EthHdr, ip::IpProto};
 
@@ -45,6 +45,8 @@ pub type Tagged4 = Headers<1, Outer4, 0, Inner4>;
 pub type DoublyTagged4 = Headers<2, Outer4, 0, Inner4>;
 /// In IPv6.
 pub type Plain6 = Headers<0, Outer6, 0, Inner4>;
+/// With IPv6 inside.
+pub type Around6<O> = Headers<0, O, 0, Inner6>;
 
 /// What whoever carries a decision out must know of such headers.
 pub trait Form: Plain {
@@ -105,12 +107,12 @@ impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize, I: InnerHeader> Hea
 
     /// What else the four bytes say that every GRE header begins with.
     #[inline(always)]
-    pub(crate) fn gre(&self) -> Option<Gre> {
+    pub(crate) fn kind(&self) -> Option<Kind> {
         match self.gre {
-            KEYED => Some(Gre::Keyed),
-            NUMBERED => Some(Gre::Numbered),
-            SUMMED => Some(Gre::Summed),
-            PLAIN_AROUND6 => Some(Gre::Around6),
+            KEYED => Some(Kind::Keyed),
+            NUMBERED => Some(Kind::Numbered),
+            SUMMED => Some(Kind::Summed),
+            PLAIN_AROUND6 => Some(Kind::Around6),
             _ => None,
         }
     }
@@ -118,7 +120,7 @@ impl<const TAGS: usize, O: OuterHeader, const FIELDS: usize, I: InnerHeader> Hea
 
 /// A GRE header of version 0 that is not the plainest, by its field and by what is inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gre {
+pub(crate) enum Kind {
     /// IPv4, with a key.
     Keyed,
     /// IPv4, with a sequence number.
@@ -147,7 +149,7 @@ pub trait OuterHeader: Plain {
 
     /// Checks the header, but for [`Self::fragment`]. Gives the bytes of its packet, itself included.
     fn check(&self) -> Option<u32>;
-    /// The word that says whether the packet is a fragment, if there is one, as an inner header has it too.
+    /// The word that says by the bits of [`FRAGMENT`] whether the packet is one, which an inner header may have too; zero if none does.
     fn fragment(&self) -> Be32;
     /// What a tunnel is found by: its end, and the far one.
     fn ends(&self) -> (Self::Address, Self::Address);
@@ -224,7 +226,7 @@ pub trait InnerHeader: Plain {
 
     /// Whether it is usual, but for [`Self::fragment`].
     fn is_usual(&self) -> bool;
-    /// As [`OuterHeader::fragment`].
+    /// The same as [`OuterHeader::fragment`].
     fn fragment(&self) -> Be32;
     /// Bytes of the packet by its own header, itself included.
     fn length(&self) -> u32;
@@ -365,7 +367,7 @@ pub(crate) struct Candidate<'a, const TAGS: usize, O, const FIELDS: usize, I> {
 }
 
 impl<'a, const TAGS: usize, O: OuterHeader, const FIELDS: usize, I: InnerHeader> Candidate<'a, TAGS, O, FIELDS, I> {
-    /// Checks all headers of a frame whose link header is of this form, and its [`Headers::gre`] with this field.
+    /// Checks all headers of a frame whose link header is of this form, and whose GRE has this field.
     #[inline(always)]
     pub(crate) fn read<P: Packet>(packet: &P, headers: &'a Headers<TAGS, O, FIELDS, I>, field: Field) -> Option<Self> {
         type Of<const TAGS: usize, O, const FIELDS: usize, I> = Headers<TAGS, O, FIELDS, I>;

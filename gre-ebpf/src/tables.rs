@@ -223,7 +223,7 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn guards_inner_destinations(&self) -> bool {
-        // In fewer instructions, for each packet asks.
+        // In fewer instructions than what the number stands for.
         INNER_DESTINATIONS.load() != Guard::Off as u8
     }
 
