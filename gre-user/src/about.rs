@@ -30,7 +30,7 @@ const OBJECT: &str = "OBJECT";
 
 /// What all that is pinned means. It changes when another version could misread this one's state: by itself with the layout of a map,
 /// by hand with the meaning of what is in one.
-const FORMAT: u64 = FINGERPRINT ^ 5;
+const FORMAT: u64 = FINGERPRINT ^ 6;
 
 /// Format, whether what no tunnel matches is dropped, log level, length of the cores' queues, the flow hash's key, the
 /// guard of inner destinations, the features that are not pruned, and the guard of lockdown.
